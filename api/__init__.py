@@ -1,0 +1,1 @@
+"""Flask API: the way in for people and programs."""

@@ -1,0 +1,147 @@
+"""Who is calling: a user's access token or an API key, both checked against the database at every request.
+
+So a revoked session or key, a disabled user and a changed role count at once, not when a token expires.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from hmac import compare_digest
+from typing import Any
+
+from flask import Flask, g, request
+from flask_jwt_extended import (
+    JWTManager,
+    create_access_token,
+    create_refresh_token,
+    get_jwt,
+    verify_jwt_in_request,
+)
+from flask_jwt_extended.exceptions import JWTExtendedException
+from jwt.exceptions import PyJWTError
+from uuid_utils import uuid7
+
+from api.context import Caller, services
+from api.permissions import allows
+from common import log
+from common.clock import utc_now
+from common.domain.errors import Forbidden, Unauthorized
+from common.store import accounts, api_keys
+
+ACCESS_LIFETIME = timedelta(minutes=15)
+REFRESH_LIFETIME = timedelta(days=30)
+_NAME = "tocsin"
+
+_UNKNOWN = "Log in, or send an API key, as `Authorization: Bearer …`."
+_REJECTED = "The token is wrong, has expired or was revoked."
+
+
+def configure_tokens(app: Flask, key: str) -> None:
+    """Fix how tokens are signed and read: one algorithm, one audience, one issuer, headers only."""
+    app.config.update(
+        JWT_SECRET_KEY=key,
+        JWT_ALGORITHM="HS256",
+        JWT_DECODE_ALGORITHMS=["HS256"],
+        JWT_TOKEN_LOCATION=["headers"],
+        JWT_ENCODE_AUDIENCE=_NAME,
+        JWT_DECODE_AUDIENCE=_NAME,
+        JWT_ENCODE_ISSUER=_NAME,
+        JWT_DECODE_ISSUER=_NAME,
+        # Two API machines need not agree to the second.
+        JWT_DECODE_LEEWAY=5,
+    )
+    JWTManager(app)
+
+
+def require(permission: str) -> Caller:
+    """The caller, if they have the permission. Raises Unauthorized and Forbidden."""
+    caller = _identify()
+    g.caller = caller
+    log.bind(actor=caller.actor, org_id=caller.org_id)
+    if not allows(caller.role, permission):
+        raise Forbidden(f"Your role ({caller.role}) does not have the permission {permission}.")
+    return caller
+
+
+def make_tokens(login: accounts.Login, family_id: str) -> tuple[dict[str, Any], accounts.RefreshToken]:
+    """The answer to a login or refresh, and the refresh token's row that has to be stored for it to be good."""
+    lifetime_s = int(REFRESH_LIFETIME.total_seconds())
+    row = accounts.RefreshToken(str(uuid7()), family_id, login.org_id, login.user_id, lifetime_s)
+    claims = {"org": login.org_id, "family": family_id}
+    access = create_access_token(
+        login.user_id,
+        # iat with its fraction: compared with the moment from which a user's tokens are valid.
+        additional_claims={**claims, "role": login.role, "iat": utc_now().timestamp()},
+        expires_delta=ACCESS_LIFETIME,
+    )
+    refresh = create_refresh_token(
+        login.user_id, additional_claims={**claims, "jti": row.id}, expires_delta=REFRESH_LIFETIME
+    )
+    answer = {
+        "access_token": access,
+        "refresh_token": refresh,
+        "token_type": "Bearer",
+        "expires_in": int(ACCESS_LIFETIME.total_seconds()),
+    }
+    return answer, row
+
+
+def refresh_claims() -> dict[str, Any]:
+    """The claims of the refresh token in this request. Raises Unauthorized."""
+    return _claims(refresh=True)
+
+
+def session_claims() -> dict[str, Any]:
+    """The claims of the access or refresh token in this request, revoked or not. Raises Unauthorized."""
+    return _claims(verify_type=False)
+
+
+def rejected() -> Unauthorized:
+    """The one answer to every token that is no good: nobody learns why."""
+    return Unauthorized(_REJECTED)
+
+
+def _identify() -> Caller:
+    header = request.headers.get("Authorization", "")
+    if not header:
+        raise Unauthorized(_UNKNOWN)
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() == "bearer" and token.startswith(api_keys.MARK):
+        return _key_caller(token.strip())
+    return _user_caller()
+
+
+def _user_caller() -> Caller:
+    claims = _claims()
+    user_id, org_id, family_id = claims["sub"], claims["org"], claims["family"]
+    with services().database.begin(org_id) as connection:
+        session = accounts.session(connection, user_id=user_id, org_id=org_id, family_id=family_id)
+    if session is None or datetime.fromtimestamp(claims["iat"], UTC) < session.tokens_valid_after:
+        raise rejected()
+    return Caller(
+        org_id, session.role, user_id=user_id, family_id=family_id, email=session.email, name=session.name
+    )
+
+
+def _key_caller(token: str) -> Caller:
+    prefix, presented = api_keys.split(token)
+    database = services().database
+    with database.begin() as connection:
+        key = api_keys.find(connection, prefix)
+    if key is None or not compare_digest(key.key_hash, presented) or key.expired:
+        raise rejected()
+    if key.idle:
+        with database.begin(key.org_id) as connection:
+            api_keys.touch(connection, org_id=key.org_id, key_id=key.id)
+    return Caller(key.org_id, key.role, key_id=key.id)
+
+
+def _claims(**how: bool) -> dict[str, Any]:
+    try:
+        verify_jwt_in_request(**how)
+    except (JWTExtendedException, PyJWTError, UnicodeError):
+        raise rejected() from None
+    claims: dict[str, Any] = get_jwt()
+    if not all(isinstance(claims.get(name), str) for name in ("org", "family")):
+        raise rejected()
+    return claims

@@ -1,0 +1,67 @@
+"""What views work with: the app's services, and who is calling. Set by app.py and auth.py, read everywhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app, g
+
+from common.broker import QueueBroker
+from common.domain.egress import EgressRules
+from common.passwords import Passwords
+from common.settings import Settings
+from common.store.engine import Database
+from common.vault import Vault
+
+_NAME = "tocsin"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that is opened once per process."""
+
+    settings: Settings
+    database: Database
+    broker: QueueBroker
+    vault: Vault
+    passwords: Passwords
+    egress: EgressRules
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes this request. `user_id` or `key_id` is set; `family_id` is the user's session."""
+
+    org_id: str
+    role: str
+    user_id: str | None = None
+    key_id: str | None = None
+    family_id: str | None = None
+    email: str = ""
+    name: str = ""
+
+    @property
+    def actor(self) -> str:
+        """As timelines name them."""
+        return f"user:{self.user_id}" if self.user_id else f"api-key:{self.key_id}"
+
+
+def provide(extensions: dict[str, object], services: Services) -> None:
+    """Give an app its services."""
+    extensions[_NAME] = services
+
+
+def services() -> Services:
+    """The services of the app that serves this request."""
+    return cast("Services", current_app.extensions[_NAME])
+
+
+def caller() -> Caller:
+    """Who makes this request; only behind a permission."""
+    return cast("Caller", g.caller)
+
+
+def request_id() -> str:
+    """The id of this request."""
+    return cast("str", g.request_id)

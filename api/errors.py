@@ -1,0 +1,96 @@
+"""Every error as the one shape: application/problem+json with code, message, request_id and details.
+
+Foreign errors are translated here and nowhere else: Werkzeug's by their status, the database's by what they mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from http import HTTPStatus
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from api.context import request_id
+from common import log
+from common.domain.errors import FieldError, RequestError, Unavailable
+from common.store.engine import Trouble, classify
+
+_CODES = {
+    400: "BAD_REQUEST",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "PAYLOAD_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
+_MESSAGES = {
+    404: "There is nothing under this path.",
+    405: "This path does not have that method.",
+    413: "The body is larger than 1 MiB.",
+}
+
+
+def register_errors(app: Flask) -> None:
+    """Handle every error of the app here."""
+    app.register_error_handler(RequestError, _request_error)
+    app.register_error_handler(Unavailable, _unavailable)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def problem(status: int, code: str, message: str, details: Sequence[FieldError] = ()) -> Response:
+    """The answer to a request that failed."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "message": message,
+        "request_id": request_id(),
+        "details": [asdict(detail) for detail in details],
+    }
+    return Response(json.dumps(body), status, content_type="application/problem+json")
+
+
+def _request_error(error: RequestError) -> Response:
+    response = problem(error.status, error.code, error.message, error.details)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _unavailable(error: Unavailable) -> Response:
+    log.get_logger().warning("dependency_away", error=str(error.__cause__ or error))
+    response = problem(503, error.code, error.message)
+    response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    if error.code is None or error.code < 400:
+        # A redirect that Werkzeug raises: it is an answer already.
+        return error.get_response()  # type: ignore[return-value]
+    code = _CODES.get(error.code, HTTPStatus(error.code).phrase.upper().replace(" ", "_"))
+    message = _MESSAGES.get(error.code) or error.description or HTTPStatus(error.code).phrase
+    response = problem(error.code, code, message)
+    allowed = getattr(error, "valid_methods", None)
+    if allowed:
+        response.headers["Allow"] = ", ".join(sorted(allowed))
+    if isinstance(error, RequestEntityTooLarge):
+        # What is left of the body was not read: the connection cannot carry another request.
+        response.headers["Connection"] = "close"
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    trouble = classify(error)
+    if trouble is Trouble.AWAY:
+        return _unavailable(Unavailable("The database cannot be reached."))
+    if trouble is Trouble.RACE:
+        # Deadlock, lock or statement timeout: nothing was done, and the next try may well succeed.
+        log.get_logger().warning("database_race", error=str(error))
+        return _unavailable(Unavailable("The database is busy; try again.", retry_after_s=1))
+    log.get_logger().error("unexpected_error", exc_info=error)
+    return problem(500, "INTERNAL_ERROR", "Something went wrong on our side; the request id leads to the log line.")

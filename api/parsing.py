@@ -1,0 +1,124 @@
+"""From a request to checked values: JSON read strictly, then pydantic, every wrong field named by its dotted path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from flask import request
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from api.schemas import Body, Query
+from common.domain.errors import FieldError, ValidationFailed
+
+B = TypeVar("B", bound=Body)
+Q = TypeVar("Q", bound=Query)
+
+MAX_BODY_BYTES = 1024 * 1024
+#: Nobody reads a thousand complaints about one body.
+_MAX_DETAILS = 100
+_MAX_INT = 2**63 - 1
+
+#: What pydantic says in words that are not ours.
+_MESSAGES = {"extra_forbidden": "unknown field", "missing": "is required", "model_type": "must be an object"}
+
+
+def read_object() -> dict[str, Any]:
+    """The request's body as a JSON object without anything that PostgreSQL could not store."""
+    kind = request.mimetype
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise _failed("The body must be JSON.", [FieldError("body", "Content-Type must be application/json")])
+    try:
+        value = from_json(request.get_data(cache=False), allow_inf_nan=False)
+    except ValueError as error:
+        raise _failed("The body is not valid JSON.", [FieldError("body", str(error)[:200])]) from None
+    if not isinstance(value, dict):
+        raise _failed("The body must be a JSON object.", [FieldError("body", "must be an object")])
+    wrong = list(_unstorable(value, ""))
+    if wrong:
+        raise _failed("The body holds values that cannot be stored.", wrong)
+    return value
+
+
+def validate(model: type[B], value: dict[str, Any]) -> B:
+    """The value as this model; fields that only the server writes are ignored. Raises ValidationFailed."""
+    asked = {name: item for name, item in value.items() if name not in model.READ_ONLY}
+    try:
+        body = model.model_validate(asked)
+    except ValidationError as error:
+        raise _failed("Some fields are wrong.", _details(error)) from None
+    problems = list(body.problems())
+    if problems:
+        raise _failed("Some fields are wrong.", problems)
+    return body
+
+
+def read_query(model: type[Q]) -> Q:
+    """The query string as this model; a list may be repeated or separated by commas. Raises ValidationFailed."""
+    values: dict[str, Any] = {}
+    for name, given in request.args.lists():
+        if any("\x00" in text for text in (name, *given)):
+            raise _failed("Some parameters are wrong.", [FieldError(name.replace("\x00", ""), "must not hold NUL")])
+        if name in model.LISTS:
+            values[name] = [part for text in given for part in text.split(",")]
+        elif len(given) > 1:
+            raise _failed("Some parameters are wrong.", [FieldError(name, "must be given once")])
+        else:
+            values[name] = given[0]
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _failed("Some parameters are wrong.", _details(error)) from None
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """JSON Merge Patch, RFC 7396: null removes, an object merges, everything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge(merged.get(name), value)
+    return merged
+
+
+def _details(error: ValidationError) -> list[FieldError]:
+    items = error.errors(include_url=False, include_context=False, include_input=False)
+    return [FieldError(_path(item), _message(item)) for item in items]
+
+
+def _path(item: ErrorDetails) -> str:
+    # "[key]" marks a dict's key as such: the key itself stands before it.
+    return ".".join(str(part)[:100] for part in item["loc"] if part != "[key]") or "body"
+
+
+def _message(item: ErrorDetails) -> str:
+    return _MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ").replace("Input should", "should")
+
+
+def _unstorable(value: Any, path: str) -> Iterator[FieldError]:
+    """NUL (PostgreSQL's text cannot hold it), infinities and integers beyond 64 bits, wherever they hide."""
+    if isinstance(value, str):
+        if "\x00" in value:
+            yield FieldError(path, "must not hold NUL characters")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            inner = f"{path}.{name[:100]}" if path else name[:100]
+            if "\x00" in name:
+                yield FieldError(inner.replace("\x00", ""), "names must not hold NUL characters")
+            yield from _unstorable(item, inner)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unstorable(item, f"{path}.{index}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield FieldError(path, "is too large a number")
+    elif isinstance(value, int) and not -_MAX_INT <= value <= _MAX_INT:
+        yield FieldError(path, "is too large a number")
+
+
+def _failed(message: str, details: list[FieldError]) -> ValidationFailed:
+    return ValidationFailed(message, details=details[:_MAX_DETAILS])

@@ -1,0 +1,66 @@
+"""Around every request: its id in logs, answer and errors; one log line; metrics; headers that browsers heed."""
+
+from __future__ import annotations
+
+import re
+from uuid import uuid4
+
+from flask import Flask, Response, g, request
+from prometheus_client import Counter, Histogram
+
+from common import log
+from common.clock import monotonic_s
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+_REQUESTS = Counter("tocsin_api_requests_total", "Requests answered.", ["method", "route", "status"])
+_DURATION = Histogram(
+    "tocsin_api_request_duration_seconds",
+    "Duration of one request.",
+    ["method", "route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+#: Everything else that a client may write there would be a label of its own.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+#: Asked every few seconds by machines: their success is not worth a line.
+_QUIET = frozenset({"/livez", "/health", "/healthz", "/readyz", "/ready", "/metrics"})
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+def watch_requests(app: Flask) -> None:
+    """Give every request an id and an end."""
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+def _begin() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _ID.fullmatch(given) else str(uuid4())
+    g.began_s = monotonic_s()
+    # A thread serves many requests: nothing of the one before may stay bound.
+    log.clear()
+    log.bind(request_id=g.request_id)
+
+
+def _end(response: Response) -> Response:
+    duration_s = monotonic_s() - g.began_s
+    route = request.url_rule.rule if request.url_rule else "unmatched"
+    method = request.method if request.method in _METHODS else "other"
+    _REQUESTS.labels(method, route, response.status_code).inc()
+    _DURATION.labels(method, route).observe(duration_s)
+    if route not in _QUIET or response.status_code >= 500:
+        log.get_logger().info(
+            "request", method=method, route=route, status=response.status_code, duration_ms=round(duration_s * 1000, 1)
+        )
+    response.headers["X-Request-ID"] = g.request_id
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response

@@ -1,0 +1,265 @@
+"""Queues: Dramatiq on Redis or Valkey, a fast hint that may lose or repeat things (docs/decisions/0002).
+
+What travels is versioned and small: checks as numbers, notifications as ids, never a secret. Prefetch and polling are
+set per queue, so that a full lane never starves another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import dramatiq
+import redis
+import uvloop
+from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.common import dq_name
+from dramatiq.errors import DecodeError
+from dramatiq.middleware import Middleware, Retries
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from common import telemetry
+from common.domain.checks import Check, Kind, Lane
+from common.domain.errors import TocsinError, Unavailable
+
+T = TypeVar("T")
+
+#: Version of the payloads; a reader accepts its own and the one before.
+VERSION = 1
+READABLE_VERSIONS = frozenset({1})
+
+#: Checks in one message, at most.
+BATCH_SIZE = 100
+
+NOTIFY_QUEUE = "notify"
+DELIVER_ACTOR = "deliver"
+
+_LANE_QUEUES = MappingProxyType({Lane.FAST: "checks", Lane.SLOW: "slow", Lane.URGENT: "urgent"})
+_CHECK_ACTORS = MappingProxyType({Lane.FAST: "check_fast", Lane.SLOW: "check_slow", Lane.URGENT: "check_urgent"})
+
+#: Messages that one process holds of each lane; a thread stands ready for every one of them.
+PREFETCH = MappingProxyType({"checks": 48, "slow": 64, "urgent": 16, NOTIFY_QUEUE: 32})
+
+_POLL_MS = 50
+_DELAYED_POLL_MS = 1000
+
+#: A worker that is silent for so long is dead and its messages are taken over (milliseconds).
+HEARTBEAT_TIMEOUT_MS = 15_000
+
+#: Out of a million commands: every one cleans up. Only the scheduler's reaper asks for that.
+_ALWAYS = 1_000_000
+
+
+class UnreadableMessage(TocsinError):
+    """A message that this version cannot read: set aside in the dead-letter queue, never retried."""
+
+    code = "UNREADABLE_MESSAGE"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Checks that travel together. `id` is the batch's correlation id, `epoch` the leader's that sent it."""
+
+    id: str
+    epoch: int
+    checks: tuple[Check, ...]
+
+
+def queue_name(lane: Lane, location: str) -> str:
+    """The queue of a lane at a location."""
+    return f"{_LANE_QUEUES[lane]}.{location}"
+
+
+def actor_name(lane: Lane) -> str:
+    """The actor that reads a lane."""
+    return _CHECK_ACTORS[lane]
+
+
+class EventLoop(Middleware):  # type: ignore[misc]
+    """Dramatiq's AsyncIO middleware on uvloop, with waiting threads that wake once a second instead of ten times."""
+
+    def __init__(self) -> None:
+        self.thread = EventLoopThread(logging.getLogger(__name__), interrupt_check_ival=1.0)
+        self.thread.loop.close()
+        self.thread.loop = uvloop.new_event_loop()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that all async actors of this process run on."""
+        loop: asyncio.AbstractEventLoop = self.thread.loop
+        return loop
+
+    def before_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Start the loop before the first message is fetched."""
+        self.thread.start(timeout=5.0)
+        set_event_loop_thread(self.thread)
+
+    def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Stop the loop after the last message is done."""
+        if get_event_loop_thread() is self.thread:
+            set_event_loop_thread(None)
+            self.thread.loop.call_soon_threadsafe(self.thread.loop.stop)
+            self.thread.join()
+
+
+class _Consumer(_RedisConsumer):  # type: ignore[misc]
+    """Dramatiq's consumer, except that a body that is not a message is set aside instead of stopping the queue."""
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except DecodeError as error:
+            telemetry.MESSAGES_REFUSED.labels(self.queue_name).inc()
+            self._set_aside(error.data)
+            return None
+
+    def _set_aside(self, body: bytes) -> None:
+        # Only Redis knows the id under which the body is stored; this is rare enough to look for it.
+        broker: QueueBroker = self.broker
+        key = f"{broker.namespace}:{self.queue_name}.msgs"
+        for message_id in broker.client.smembers(f"{broker.namespace}:__acks__.{broker.broker_id}.{self.queue_name}"):
+            if broker.client.hget(key, message_id) == body:
+                broker.do_nack(self.queue_name, message_id)
+
+
+class QueueBroker(RedisBroker):  # type: ignore[misc]
+    """Dramatiq's Redis broker with our prefetch and polling per queue."""
+
+    @property
+    def consumer_class(self) -> type[_Consumer]:
+        """The consumer that survives garbage."""
+        return _Consumer
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> _Consumer:
+        """A consumer of a queue; what Dramatiq proposes for prefetch and timeout is replaced by ours."""
+        del timeout
+        if queue_name.endswith(".DQ"):
+            return _Consumer(self, queue_name, prefetch, _DELAYED_POLL_MS)
+        return _Consumer(self, queue_name, PREFETCH.get(queue_name.split(".", 1)[0], prefetch), _POLL_MS)
+
+
+def make_broker(
+    redis_url: str,
+    *,
+    middleware: Sequence[Middleware] = (),
+    reaper: bool = False,
+    max_retries: int = 3,
+) -> QueueBroker:
+    """The broker of a process. The scheduler's is the `reaper`: each of its commands takes over dead workers' work.
+
+    Nothing connects yet. Commands are not re-sent after a lost reply: a fetch or enqueue is not idempotent.
+    """
+    client = redis.Redis.from_url(
+        redis_url, retry=Retry(NoBackoff(), 0), socket_timeout=10, socket_connect_timeout=5, health_check_interval=15
+    )
+    return QueueBroker(
+        client=client,
+        namespace="tocsin",
+        middleware=[*middleware, Retries(max_retries=max_retries, min_backoff=1000, max_backoff=15_000)],
+        heartbeat_timeout=HEARTBEAT_TIMEOUT_MS,
+        maintenance_chance=_ALWAYS if reaper else 0,
+    )
+
+
+def run_worker(broker: QueueBroker, queues: Iterable[str]) -> dramatiq.Worker:
+    """Start consuming these queues, with a thread for every message that may be prefetched."""
+    names = set(queues)
+    threads = sum(PREFETCH[name.split(".", 1)[0]] for name in names)
+    worker = dramatiq.Worker(broker, queues=names, worker_threads=threads)
+    worker.start()
+    return worker
+
+
+def consumers_alive(worker: dramatiq.Worker) -> bool:
+    """Whether every consumer thread runs; a process with a dead one must end, or that queue starves in silence."""
+    return all(consumer.is_alive() for consumer in worker.consumers.values())
+
+
+def encode_batch(batch: Batch) -> dict[str, Any]:
+    """A batch as its message carries it."""
+    return {
+        "v": VERSION,
+        "b": batch.id,
+        "e": batch.epoch,
+        "c": [[c.monitor_no, c.config_version, c.scheduled_at_ms, int(c.kind)] for c in batch.checks],
+    }
+
+
+def decode_batch(payload: Any) -> Batch:
+    """A message's batch; raises UnreadableMessage for anything else."""
+    try:
+        if payload["v"] not in READABLE_VERSIONS:
+            raise UnreadableMessage(f"message version {payload['v']} is not readable by this version")
+        checks = tuple(Check(int(n), int(c), int(at), Kind(kind)) for n, c, at, kind in payload["c"])
+        return Batch(str(payload["b"]), int(payload["e"]), checks)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableMessage(f"not a batch of checks: {error!r}") from error
+
+
+def new_batch_id() -> str:
+    """A correlation id for a batch."""
+    return secrets.token_hex(8)
+
+
+def enqueue_checks(
+    broker: QueueBroker, lane: Lane, location: str, checks: Sequence[Check], *, batch_id: str = "", epoch: int = 0
+) -> int:
+    """Put checks into a lane, up to 100 a message; how many messages. Raises Unavailable when Redis is away."""
+    queue = queue_name(lane, location)
+    messages = 0
+    for chunk in _chunks(checks, BATCH_SIZE):
+        batch = Batch(batch_id or new_batch_id(), epoch, chunk)
+        _enqueue(broker, dramatiq.Message(queue, actor_name(lane), (encode_batch(batch),), {}, {}))
+        messages += 1
+    return messages
+
+
+def enqueue_notifications(broker: QueueBroker, ids: Sequence[str]) -> None:
+    """Hint that these ledger rows are due. Raises Unavailable when Redis is away."""
+    for chunk in _chunks(ids, 20):
+        payload = {"v": VERSION, "n": list(chunk)}
+        _enqueue(broker, dramatiq.Message(NOTIFY_QUEUE, DELIVER_ACTOR, (payload,), {}, {}))
+
+
+def backlog(broker: QueueBroker, queue: str) -> int:
+    """Messages of a queue that wait to be fetched; with a reaper this also takes over what dead workers held."""
+
+    def ask() -> int:
+        broker.do_qsize(queue)
+        return int(broker.client.llen(f"{broker.namespace}:{queue}"))
+
+    return guarded(ask)
+
+
+def reap_delayed(broker: QueueBroker, queue: str) -> int:
+    """The same for a queue's delayed messages (retries)."""
+    return guarded(lambda: int(broker.do_qsize(dq_name(queue))))
+
+
+def dead_letters(broker: QueueBroker, queue: str) -> int:
+    """Messages of a queue that were set aside."""
+    return guarded(lambda: int(broker.client.zcard(f"{broker.namespace}:{queue}.XQ")))
+
+
+def guarded(call: Callable[[], T]) -> T:
+    """Run a Redis call; raises Unavailable for everything that Redis can do to us."""
+    try:
+        return call()
+    except redis.RedisError as error:
+        raise Unavailable("The queue (Redis) cannot be reached.") from error
+
+
+def _enqueue(broker: QueueBroker, message: dramatiq.Message[Any]) -> None:
+    guarded(lambda: broker.enqueue(message))
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
+    for start in range(0, len(items), size):
+        yield tuple(items[start : start + size])

@@ -1,0 +1,51 @@
+"""Time. Slots and deadlines are database time: one clock for all machines, whatever their own clocks say.
+
+`DatabaseClock` knows the database's time as an offset to this machine's monotonic clock, measured by `sync`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    """This machine's wall clock, for people and tokens; never for slots."""
+    return datetime.now(UTC)
+
+
+def monotonic_s() -> float:
+    """Seconds that only ever grow."""
+    return time.monotonic()
+
+
+def from_ms(ms: int) -> datetime:
+    """Unix milliseconds as an aware datetime."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def to_ms(moment: datetime) -> int:
+    """An aware datetime as Unix milliseconds, rounded down."""
+    seconds = int(moment.timestamp() // 1)
+    return seconds * 1000 + moment.microsecond // 1000
+
+
+class DatabaseClock:
+    """Database time between two measurements. `sync` is called by whoever holds a connection, some times a minute."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+        self._monotonic = monotonic
+        # Until the first measurement our own clock has to do.
+        self._offset_s = wall() - monotonic()
+
+    def sync(self, read_database_s: Callable[[], float]) -> None:
+        """Measure the offset; `read_database_s` answers the database's time as Unix seconds."""
+        before = self._monotonic()
+        database_s = read_database_s()
+        after = self._monotonic()
+        self._offset_s = database_s - (before + after) / 2
+
+    def now_ms(self) -> int:
+        """Database time as Unix milliseconds."""
+        return int((self._monotonic() + self._offset_s) * 1000)

@@ -1,0 +1,160 @@
+"""The vocabulary of one check: verdicts, kinds, lanes, failure reasons, phases, observations.
+
+Integer values are stored in PostgreSQL and sent through queues: never renumber one, only add.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+
+class _Labelled(IntEnum):
+    """An IntEnum (lean in rows and messages) whose public name is its member name in lower case."""
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+class Verdict(_Labelled):
+    """What one check says about its monitor. `UNKNOWN` is our own fault and never counts as down."""
+
+    UNKNOWN = 0
+    UP = 1
+    DEGRADED = 2
+    DOWN = 3
+
+
+class Kind(_Labelled):
+    """Why a check runs. Scheduled and confirming checks vote; a manual one is stored and shown only."""
+
+    SCHEDULED = 0
+    CONFIRM = 1
+    MANUAL = 2
+
+
+class Lane(_Labelled):
+    """Which queue a check travels in, so that no monitor waits for a slower one."""
+
+    FAST = 0
+    SLOW = 1
+    URGENT = 2
+
+
+class Reason(_Labelled):
+    """Why a check failed: a closed set, the same in results, incidents, logs and metric labels."""
+
+    NONE = 0
+
+    DNS_NOT_FOUND = 10
+    DNS_TIMEOUT = 11
+    DNS_FAILED = 12
+
+    CONNECT_REFUSED = 20
+    CONNECT_TIMEOUT = 21
+    UNREACHABLE = 22
+    CONNECTION_RESET = 23
+
+    TLS_HANDSHAKE = 30
+    TLS_CERTIFICATE_EXPIRED = 31
+    TLS_CERTIFICATE_UNTRUSTED = 32
+    TLS_HOSTNAME_MISMATCH = 33
+
+    TIMEOUT = 40
+    PROTOCOL_ERROR = 41
+    EMPTY_REPLY = 42
+    BODY_TOO_LARGE = 43
+    HEADERS_TOO_LARGE = 44
+    TOO_MANY_REDIRECTS = 45
+    REDIRECT_INVALID = 46
+
+    STATUS_MISMATCH = 50
+    BODY_MISMATCH = 51
+    HEADER_MISMATCH = 52
+    LATENCY_EXCEEDED = 53
+
+    EGRESS_DENIED = 60
+    INVALID_TARGET = 61
+
+    INTERNAL = 70
+    WORKER_NETWORK = 71
+
+
+#: Failures that a broken network of our own would cause as well: they need a second opinion before they page.
+NETWORK_CLASS: frozenset[Reason] = frozenset(
+    {Reason.DNS_TIMEOUT, Reason.CONNECT_TIMEOUT, Reason.UNREACHABLE},
+)
+
+
+class CheckState(StrEnum):
+    """`state.status` of a monitor as users see it."""
+
+    PENDING = "pending"
+    UP = "up"
+    DEGRADED = "degraded"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+    PAUSED = "paused"
+
+
+#: A phase that was not reached (no TLS, refused before the first byte). Columns are NOT NULL to keep rows lean.
+NOT_REACHED = -1.0
+
+
+@dataclass(slots=True)
+class Phases:
+    """Durations of one probe in milliseconds, each its own span (not cumulative); NOT_REACHED where it never began."""
+
+    dns_ms: float = NOT_REACHED
+    connect_ms: float = NOT_REACHED
+    tls_ms: float = NOT_REACHED
+    ttfb_ms: float = NOT_REACHED
+    total_ms: float = NOT_REACHED
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAssertion:
+    """The first assertion that did not hold, with what was expected and seen (both cut to 200 characters)."""
+
+    source: str
+    op: str
+    expected: str
+    seen: str
+
+
+@dataclass(slots=True)
+class Observation:
+    """What a probe saw, already judged against the monitor's assertions.
+
+    `code` is the protocol's own status (HTTP status, 0 when there was none); `message` is for people.
+    """
+
+    verdict: Verdict
+    reason: Reason = Reason.NONE
+    message: str = ""
+    code: int = 0
+    phases: Phases = field(default_factory=Phases)
+    failed_assertion: FailedAssertion | None = None
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One due check as it travels in a queue. `scheduled_at_ms` is Unix time in milliseconds, database clock."""
+
+    monitor_no: int
+    config_version: int
+    scheduled_at_ms: int
+    kind: Kind
+
+
+@dataclass(slots=True)
+class Result:
+    """A finished check on its way to the writer. `finished_at_ms` is Unix time in milliseconds, database clock."""
+
+    check: Check
+    location: int
+    observation: Observation
+    finished_at_ms: int
+    slow: bool = False

@@ -1,0 +1,183 @@
+"""Look names up without blocking anything: c-ares on its own event thread, answers cached, queries shared.
+
+libcurl's resolver has a small thread pool in which dead names keep healthy ones waiting; c-ares has sockets and
+timers only, so a name server that never answers for one name costs nobody else anything. A look-up is a name, both
+families, IPv4 first; /etc/hosts, `localhost` and search domains count as they do for every other program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pycares
+
+from common.domain.checks import Reason
+from common.http.target import parse_host
+
+#: Per try. c-ares adapts it to what each server needs (250 ms at least) and doubles it from try to try.
+TRY_TIMEOUT_S = 1.0
+TRIES = 3
+MIN_TTL_S = 1.0
+MAX_TTL_S = 300.0
+NEGATIVE_TTL_S = 1.0
+#: c-ares keeps "no such name" for as long as the zone says, an hour maybe; we drop its cache this often instead.
+FLUSH_S = 1.0
+#: ares.h; pycares does not name it. Our order is IPv4 first, and sorting would cost a socket per address.
+_AI_NOSORT = 1 << 7
+
+_errno = pycares.errno
+_NOT_FOUND = frozenset({_errno.ARES_ENOTFOUND, _errno.ARES_ENODATA, _errno.ARES_ENONAME, _errno.ARES_EBADNAME})
+_REASONS: dict[int, tuple[Reason, str]] = {
+    **{code: (Reason.DNS_NOT_FOUND, "no such host: {host}") for code in _NOT_FOUND},
+    _errno.ARES_ETIMEOUT: (Reason.DNS_TIMEOUT, "no answer from DNS for {host}"),
+    _errno.ARES_ESERVFAIL: (Reason.DNS_FAILED, "DNS could not resolve {host} (server failure)"),
+    _errno.ARES_EREFUSED: (Reason.DNS_FAILED, "DNS refused to resolve {host}"),
+    _errno.ARES_ECONNREFUSED: (Reason.DNS_FAILED, "no DNS server could be reached for {host}"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Addresses (IPv4 first, at least one) or the reason why there are none."""
+
+    addresses: tuple[str, ...] = ()
+    reason: Reason = Reason.NONE
+    message: str = ""
+
+
+class Resolver:
+    """Resolves for one event loop; c-ares starts with the first look-up. `nameservers` like "127.0.0.1:5353"."""
+
+    def __init__(
+        self,
+        nameservers: Sequence[str] = (),
+        *,
+        max_entries: int = 50_000,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._nameservers = tuple(nameservers)
+        self._max_entries = max_entries
+        self._monotonic = monotonic
+        self._channel: pycares.Channel | None = None
+        self._cache: dict[str, tuple[float, Resolution]] = {}
+        self._in_flight: dict[str, asyncio.Future[Resolution]] = {}
+        self._flushed_at = 0.0
+
+    def cached(self, host: str) -> Resolution | None:
+        """A fresh answer that needs no waiting, if there is one: the hot path, without a coroutine."""
+        entry = self._cache.get(host)
+        return entry[1] if entry is not None and entry[0] > self._monotonic() else None
+
+    async def resolve(self, host: str, timeout_s: float) -> Resolution:
+        """Resolve a name or literal in any form. Never raises for a bad name; a timeout leaves the query running."""
+        parsed = parse_host(host)
+        if isinstance(parsed, str):
+            return Resolution(reason=Reason.INVALID_TARGET, message=parsed)
+        if parsed.address:
+            return Resolution((parsed.address,))
+        known = self.cached(parsed.name)
+        if known is not None:
+            return known
+        query = self._in_flight.get(parsed.name) or self._start(parsed.name)
+        # wait() leaves the query alone when this waiter is cancelled or late: others may share it.
+        done, _ = await asyncio.wait((query,), timeout=max(0.0, timeout_s))
+        if done:
+            return query.result()
+        return Resolution(reason=Reason.DNS_TIMEOUT, message=f"no answer from DNS for {parsed.name} within {timeout_s:.3g} s")
+
+    def close(self) -> None:
+        """Give up what is under way; waiters get DNS_FAILED."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.cancel()
+            channel.close()
+        for host, query in self._in_flight.items():
+            if not query.done():
+                query.set_result(_failure(host, _errno.ARES_EDESTRUCTION))
+        self._in_flight.clear()
+        self._cache.clear()
+
+    def _start(self, host: str) -> asyncio.Future[Resolution]:
+        loop = asyncio.get_running_loop()
+        query: asyncio.Future[Resolution] = loop.create_future()
+        self._in_flight[host] = query
+        if self._channel is None:
+            self._channel = self._open_channel()
+        callback = functools.partial(self._answered_in_thread, loop, host, query)
+        try:
+            self._channel.getaddrinfo(host, None, flags=_AI_NOSORT, callback=callback)
+        except pycares.AresError as error:
+            # Some failures come by callback as well; the first one counts.
+            self._settle(host, query, None, error.args[0] if error.args else _errno.ARES_EBADNAME)
+        return query
+
+    def _open_channel(self) -> pycares.Channel:
+        return pycares.Channel(
+            timeout=TRY_TIMEOUT_S,
+            tries=TRIES,
+            servers=self._nameservers or None,
+            # Hosts file before DNS. Whatever resolv.conf says of search domains and options still counts.
+            lookups="fb",
+        )
+
+    def _answered_in_thread(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        host: str,
+        query: asyncio.Future[Resolution],
+        answer: pycares.AddrInfoResult | None,
+        error: int | None,
+    ) -> None:
+        try:
+            loop.call_soon_threadsafe(self._settle, host, query, answer, error)
+        except RuntimeError:
+            # The loop was closed while c-ares was still asking; nobody waits any more.
+            return
+
+    def _settle(self, host: str, query: asyncio.Future[Resolution], answer: pycares.AddrInfoResult | None, error: int | None) -> None:
+        if query.done():
+            return
+        resolution, ttl_s = _read(host, answer, error)
+        if self._in_flight.get(host) is query:
+            del self._in_flight[host]
+        # A timeout says nothing about the name, so the next check asks again.
+        if resolution.reason is not Reason.DNS_TIMEOUT:
+            self._remember(host, resolution, ttl_s)
+        if resolution.reason is Reason.DNS_NOT_FOUND:
+            self._flush()
+        query.set_result(resolution)
+
+    def _remember(self, host: str, resolution: Resolution, ttl_s: float) -> None:
+        # Out and in again: the dictionary's order is the age of its entries, and the oldest goes first.
+        self._cache.pop(host, None)
+        if len(self._cache) >= self._max_entries:
+            del self._cache[next(iter(self._cache))]
+        self._cache[host] = (self._monotonic() + ttl_s, resolution)
+
+    def _flush(self) -> None:
+        """Make c-ares forget (it reads its configuration anew, on a thread of its own); at most once a second."""
+        now = self._monotonic()
+        if self._channel is not None and now - self._flushed_at >= FLUSH_S:
+            self._flushed_at = now
+            self._channel.reinit()
+
+
+def _read(host: str, answer: pycares.AddrInfoResult | None, error: int | None) -> tuple[Resolution, float]:
+    """Turn c-ares' answer into ours and the seconds it may be kept."""
+    nodes = answer.nodes if answer is not None else ()
+    if error or not nodes:
+        return _failure(host, error or _errno.ARES_ENODATA), NEGATIVE_TTL_S
+    # A link-local IPv6 address needs a zone, which `addr[0]` lacks: egress denies it in any case.
+    ordered = sorted(nodes, key=lambda node: len(node.addr))
+    addresses = tuple(dict.fromkeys(node.addr[0].decode("ascii") for node in ordered))
+    ttl_s = float(min(node.ttl for node in nodes))
+    return Resolution(addresses), min(max(ttl_s, MIN_TTL_S), MAX_TTL_S)
+
+
+def _failure(host: str, error: int) -> Resolution:
+    reason, message = _REASONS.get(error, (Reason.DNS_FAILED, "DNS failed for {host}"))
+    return Resolution(reason=reason, message=message.format(host=host))

@@ -1,0 +1,51 @@
+"""Passwords: argon2id, bounded in length and in how many are hashed at once, and as slow for strangers as for users."""
+
+from __future__ import annotations
+
+from threading import BoundedSemaphore
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from common.domain.errors import Unavailable
+
+#: Longer ones are refused before they are hashed: a megabyte of password would only buy our time.
+MAX_PASSWORD_BYTES = 1024
+
+# OWASP's second choice: two passes over 19 MiB, about 25 ms.
+_TIME_COST = 2
+_MEMORY_KIB = 19 * 1024
+
+_WAIT_S = 5.0
+
+
+class Passwords:
+    """Hashes and checks passwords; at most `concurrent` at a time, so that a flood of logins cannot take all memory."""
+
+    def __init__(self, concurrent: int = 4) -> None:
+        self._hasher = PasswordHasher(time_cost=_TIME_COST, memory_cost=_MEMORY_KIB, parallelism=1)
+        self._turns = BoundedSemaphore(concurrent)
+        # What an unknown user's password is compared with: the answer takes as long as for a known one.
+        self._nobody = self._hasher.hash("nobody has this password")
+
+    def hash(self, password: str) -> str:
+        """The argon2id hash to store. Raises ValueError for a password that is too long."""
+        if len(password.encode()) > MAX_PASSWORD_BYTES:
+            raise ValueError(f"a password has at most {MAX_PASSWORD_BYTES} bytes")
+        return self._hasher.hash(password)
+
+    def verify(self, stored: str | None, password: str) -> bool:
+        """Whether the password fits; without a stored hash it never does, after the same time.
+
+        Raises Unavailable when too many others wait for their turn.
+        """
+        if len(password.encode(errors="replace")) > MAX_PASSWORD_BYTES:
+            return False
+        if not self._turns.acquire(timeout=_WAIT_S):
+            raise Unavailable("Too many logins at once; try again.", retry_after_s=1)
+        try:
+            return self._hasher.verify(stored or self._nobody, password) and stored is not None
+        except (VerificationError, InvalidHashError):
+            return False
+        finally:
+            self._turns.release()

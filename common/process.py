@@ -1,0 +1,94 @@
+"""How a role's process lives: one loop for every background step, signals that ask it to stop, one way to fail.
+
+A step does one piece of work and returns whether there was any. The loop around it exists here only: it runs the next
+step at once while there is work, waits while there is none, and survives whatever a step raises.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from common import log, telemetry
+from common.domain.errors import SettingsError, StackError, Unavailable
+from common.settings import Settings, load_settings
+
+Step = Callable[[], bool]
+
+_BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM or SIGINT sets. Call it from the main thread."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    return stop
+
+
+def run_steps(name: str, step: Step, stop: threading.Event, *, idle_s: float) -> None:
+    """Run a step until `stop` is set, waiting `idle_s` after one that found no work.
+
+    A step that fails is counted, logged and tried again after a growing pause: in an alerting system a loop that
+    silently ends would be the outage. A dependency that is away is one warning, not a traceback a second.
+    """
+    logger = log.get_logger()
+    failures = 0
+    while not stop.is_set():
+        try:
+            worked = step()
+        except Unavailable as error:
+            if failures == 0:
+                logger.warning("dependency_away", loop=name, error=str(error.__cause__ or error))
+            failures += 1
+        except Exception:
+            telemetry.LOOP_ERRORS.labels(name).inc()
+            logger.exception("loop_step_failed", loop=name)
+            failures += 1
+        else:
+            if failures:
+                logger.info("loop_recovered", loop=name, failures=failures)
+            failures = 0
+            if not worked:
+                stop.wait(idle_s)
+            continue
+        stop.wait(_BACKOFF_S[min(failures, len(_BACKOFF_S)) - 1])
+
+
+def start_loop(name: str, step: Step, stop: threading.Event, *, idle_s: float) -> threading.Thread:
+    """`run_steps` in a thread of its own; the process does not wait for it at exit."""
+    thread = threading.Thread(target=run_steps, args=(name, step, stop), kwargs={"idle_s": idle_s}, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def main(role: str, run: Callable[[Settings, threading.Event], int]) -> int:
+    """Start a role: settings, logs, metrics, signals; the exit status of `run`.
+
+    A wrong setting or an unusable stack is one line on stderr and exit status 2.
+    """
+    try:
+        settings = load_settings()
+        log.configure(role, level=settings.log_level, style=settings.log_format)
+        if settings.metrics_dir is None:
+            telemetry.serve(settings.metrics_port)
+        return run(settings, stop_on_signals())
+    except (SettingsError, StackError) as error:
+        sys.stderr.write(f"tocsin {role}: {error.message}\n")
+        return 2
+
+
+def require_urls(settings: Settings) -> tuple[str, str]:
+    """The database's and the queue's URL; raises SettingsError when a role is started without them."""
+    missing = [
+        variable
+        for variable, value in (("DATABASE_URL", settings.database_url), ("REDIS_URL", settings.redis_url))
+        if value is None
+    ]
+    if missing or settings.database_url is None or settings.redis_url is None:
+        raise SettingsError(
+            f"{' and '.join(missing)} must be set to start a single role; `tocsin up` starts everything by itself"
+        )
+    return settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()

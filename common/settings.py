@@ -1,0 +1,250 @@
+"""Every setting of Tocsin, and the only reader of the environment.
+
+A setting comes from its environment variable; a secret may instead come from the file that `<VARIABLE>_FILE` names.
+Wrong values stop the start: `load_settings` raises SettingsError with one line per wrong setting.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from common.domain.errors import SettingsError
+
+#: Only these may come from a file: the file's content, without the last newline, is the value.
+SECRET_FIELDS = ("database_url", "redis_url", "jwt_key", "encryption_keys", "admin_password")
+
+_LOCATION = r"^[a-z0-9][a-z0-9-]{0,62}$"
+
+
+def _default_data_dir() -> Path:
+    return Path("/var/lib/tocsin") if os.geteuid() == 0 else Path(".tocsin")
+
+
+class Settings(BaseModel):
+    """All settings with their defaults. The alias is the environment variable, the description stands in the docs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    database_url: SecretStr | None = Field(
+        None, alias="DATABASE_URL", description="PostgreSQL 15 or newer; unset: the embedded server."
+    )
+    redis_url: SecretStr | None = Field(
+        None, alias="REDIS_URL", description="Redis 7 or Valkey 8 or newer, a database of its own; unset: the embedded server."
+    )
+    data_dir: Path = Field(
+        default_factory=_default_data_dir,
+        alias="TOCSIN_DATA_DIR",
+        description="Where the embedded servers, keys and credentials live. Default ./.tocsin, as root /var/lib/tocsin.",
+    )
+    bind: str = Field("127.0.0.1", alias="TOCSIN_BIND", description="Address the API listens on.")
+    port: int = Field(8000, ge=1, le=65535, alias="TOCSIN_PORT", description="Port the API listens on.")
+    public_url: str = Field(
+        "", alias="TOCSIN_PUBLIC_URL", description="Base of the links in messages. Default http://<bind>:<port>."
+    )
+    workers: int = Field(2, ge=1, le=64, alias="TOCSIN_WORKERS", description="Worker processes that `tocsin up` starts.")
+    api_workers: int = Field(1, ge=1, le=64, alias="TOCSIN_API_WORKERS", description="API processes under gunicorn.")
+    api_threads: int = Field(8, ge=1, le=128, alias="TOCSIN_API_THREADS", description="Threads per API process.")
+    location: str = Field(
+        "local", pattern=_LOCATION, alias="TOCSIN_LOCATION", description="Where this worker stands; its queues' name."
+    )
+    egress: Literal["internal", "public"] = Field(
+        "internal",
+        alias="TOCSIN_EGRESS",
+        description="internal: private and loopback targets allowed; public: only public ones. Link-local and cloud "
+        "metadata addresses never.",
+    )
+    egress_allow: str = Field(
+        "", alias="TOCSIN_EGRESS_ALLOW", description="CIDRs, comma-separated, that `public` lets through as well."
+    )
+    egress_deny: str = Field(
+        "", alias="TOCSIN_EGRESS_DENY", description="CIDRs, comma-separated, that are never reached; wins over allow."
+    )
+    dns_servers: str = Field(
+        "", alias="TOCSIN_DNS_SERVERS", description="host[:port], comma-separated; unset: the system's resolvers."
+    )
+    canaries: str = Field(
+        "",
+        alias="TOCSIN_CANARIES",
+        description="host:port, comma-separated: places a worker connects to when it doubts its own network.",
+    )
+    registration: Literal["closed", "open"] = Field(
+        "closed", alias="TOCSIN_REGISTRATION", description="Whether strangers may register an organization."
+    )
+    jwt_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        alias="TOCSIN_JWT_KEY",
+        description="Signs access tokens, ≥ 32 characters; generated into the data directory with the embedded servers.",
+    )
+    encryption_keys: SecretStr | None = Field(
+        None,
+        alias="TOCSIN_ENCRYPTION_KEYS",
+        description="Fernet keys, comma-separated, the first encrypts; generated with the embedded servers.",
+    )
+    admin_email: str = Field(
+        "admin@tocsin.local", alias="TOCSIN_ADMIN_EMAIL", description="The first administrator, made at first start."
+    )
+    admin_password: SecretStr | None = Field(
+        None, min_length=12, alias="TOCSIN_ADMIN_PASSWORD", description="The first password; generated when unset."
+    )
+    result_retention_days: int = Field(
+        30, ge=1, le=3650, alias="TOCSIN_RESULT_RETENTION_DAYS", description="How long results are kept."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", alias="TOCSIN_LOG_LEVEL", description="Least level that is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", alias="TOCSIN_LOG_FORMAT", description="auto: readable on a terminal, JSON elsewhere."
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        alias="TOCSIN_METRICS_PORT",
+        description="Port of a role's own /metrics; 0: none (`tocsin up` shows all roles' metrics at the API's).",
+    )
+    metrics_dir: Path | None = Field(
+        None,
+        alias="PROMETHEUS_MULTIPROC_DIR",
+        description="Set by `tocsin up`: where the processes of one machine share their metrics.",
+    )
+
+    @field_validator("egress_allow", "egress_deny")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in _parts(value):
+            ipaddress.ip_network(part)
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must start with postgresql://")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @model_validator(mode="after")
+    def _safe_together(self) -> Settings:
+        if self.registration == "open" and self.egress == "internal":
+            raise ValueError(
+                "TOCSIN_REGISTRATION=open with TOCSIN_EGRESS=internal would let strangers probe your network; "
+                "set TOCSIN_EGRESS=public or TOCSIN_REGISTRATION=closed"
+            )
+        return self
+
+    @property
+    def base_url(self) -> str:
+        """Where people reach the API."""
+        return self.public_url or f"http://{self.bind}:{self.port}"
+
+    @property
+    def egress_allow_networks(self) -> tuple[str, ...]:
+        """CIDRs that the operator lets through."""
+        return _parts(self.egress_allow)
+
+    @property
+    def egress_deny_networks(self) -> tuple[str, ...]:
+        """CIDRs that the operator forbids."""
+        return _parts(self.egress_deny)
+
+    @property
+    def dns_server_list(self) -> tuple[str, ...]:
+        """Resolvers to ask, empty for the system's."""
+        return _parts(self.dns_servers)
+
+    @property
+    def canary_list(self) -> tuple[str, ...]:
+        """host:port of each canary."""
+        return _parts(self.canaries)
+
+
+def _parts(value: str) -> tuple[str, ...]:
+    return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
+
+
+#: Field name by environment variable.
+VARIABLES: Mapping[str, str] = {str(field.alias): name for name, field in Settings.model_fields.items()}
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Settings from the environment (or the mapping given), with overrides by field name.
+
+    Raises SettingsError that names every wrong variable; an unknown TOCSIN_ variable is wrong too (a typo would
+    otherwise be silently ignored).
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for variable, text in environ.items():
+        target = _variable_of(variable)
+        if target is None:
+            if variable.startswith("TOCSIN_"):
+                problems.append(f"{variable}: no such setting")
+        elif text != "":
+            try:
+                values[VARIABLES[target]] = text if target == variable else _read_secret(text)
+            except OSError as error:
+                problems.append(f"{variable}: cannot read {text}: {error.strerror}")
+    values.update(overrides)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems.extend(_line(item) for item in error.errors())
+        raise SettingsError("; ".join(problems)) from None
+    if problems:
+        raise SettingsError("; ".join(problems))
+    return settings
+
+
+def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
+    """The environment of a role's process that `tocsin up` starts: ours, with these settings put in."""
+    environ = {name: value for name, value in os.environ.items() if _variable_of(name) is None}
+    for variable, name in VARIABLES.items():
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        if value is not None:
+            environ[variable] = str(value)
+    return {**environ, **extra}
+
+
+def _variable_of(name: str) -> str | None:
+    if name in VARIABLES:
+        return name
+    plain = name.removesuffix("_FILE")
+    return plain if plain != name and VARIABLES.get(plain) in SECRET_FIELDS else None
+
+
+def _read_secret(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8").rstrip("\n")
+
+
+def _line(error: Any) -> str:
+    name = str(error["loc"][0]) if error["loc"] else ""
+    variable = next((key for key, field in VARIABLES.items() if name in (key, field)), name)
+    message = str(error["msg"]).removeprefix("Value error, ")
+    field = Settings.model_fields.get(VARIABLES.get(variable, ""))
+    choices = get_args(field.annotation) if field is not None else ()
+    if choices and all(isinstance(choice, str) for choice in choices):
+        message = f"must be one of {', '.join(choices)}"
+    return f"{variable}: {message}" if variable else message

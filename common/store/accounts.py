@@ -1,0 +1,182 @@
+"""Users, their sessions, and the first organization of a new installation.
+
+A session is a family of refresh tokens: every refresh uses one up and adds the next. A token that is used twice was
+stolen, by whoever came second or first, so the whole family is revoked.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from uuid_utils import uuid7
+
+from common.store import api_keys, locations
+from common.store.engine import Connection
+
+# Everyone who may log in with this address, one row per organization, the oldest membership first.
+_BY_EMAIL = "SELECT user_id::text, password_hash, disabled, org_id::text, role FROM auth_user_by_email(%(email)s)"
+
+# Whether a session still holds, and what its user may do now.
+_SESSION = """
+SELECT email, name, role, tokens_valid_after
+  FROM auth_session(%(user_id)s::uuid, %(org_id)s::uuid, %(family_id)s::uuid)
+"""
+
+_ADD_TOKEN = """
+INSERT INTO refresh_tokens (id, family_id, org_id, user_id, expires_at)
+VALUES (%(id)s, %(family_id)s, %(org_id)s, %(user_id)s, clock_timestamp() + %(lifetime_s)s * interval '1 second')
+"""
+
+# Use a refresh token up. Of two that try, one gets the row; the other finds used_at set and no row.
+_USE_TOKEN = """
+UPDATE refresh_tokens SET used_at = clock_timestamp()
+ WHERE org_id = %(org_id)s AND id = %(id)s AND used_at IS NULL AND revoked_at IS NULL AND expires_at > clock_timestamp()
+RETURNING user_id::text
+"""
+_REVOKE_FAMILY = """
+UPDATE refresh_tokens SET revoked_at = clock_timestamp()
+ WHERE org_id = %(org_id)s AND family_id = %(family_id)s AND revoked_at IS NULL
+"""
+
+_ORGANIZATION = "SELECT id::text, name FROM organizations WHERE id = %(org_id)s"
+
+# Bootstrap, as tocsin_owner and under the migration lock: nobody else can come between look and insert.
+_ANY_ORGANIZATION = "SELECT 1 FROM organizations LIMIT 1"
+_ADD_ORGANIZATION = "INSERT INTO organizations (id, name) VALUES (%(org_id)s, %(name)s)"
+_ADD_USER = """
+INSERT INTO users (id, email, name, password_hash) VALUES (%(user_id)s, lower(%(email)s), %(name)s, %(password_hash)s)
+"""
+_ADD_MEMBERSHIP = "INSERT INTO memberships (org_id, user_id, role) VALUES (%(org_id)s, %(user_id)s, %(role)s)"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """One way to log in with an address."""
+
+    user_id: str
+    password_hash: str
+    disabled: bool
+    org_id: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The user behind an access token, as the database knows them now."""
+
+    email: str
+    name: str
+    role: str
+    tokens_valid_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """A refresh token to store; `id` is its jti."""
+
+    id: str
+    family_id: str
+    org_id: str
+    user_id: str
+    lifetime_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the first administrator needs; shown once."""
+
+    email: str
+    password: str
+    api_key: str
+
+
+def logins(connection: Connection, email: str) -> list[Login]:
+    """All memberships of the user with this address; needs no organization."""
+    return [Login(*row) for row in connection.exec_driver_sql(_BY_EMAIL, {"email": email})]
+
+
+def session(connection: Connection, *, user_id: str, org_id: str, family_id: str) -> Session | None:
+    """The session behind an access token, None when it was revoked, or its user disabled or removed."""
+    keys = {"user_id": user_id, "org_id": org_id, "family_id": family_id}
+    row = connection.exec_driver_sql(_SESSION, keys).first()
+    return None if row is None else Session(*row)
+
+
+def add_token(connection: Connection, token: RefreshToken) -> None:
+    """Store a refresh token: the first of a family opens the session, each next one continues it."""
+    connection.exec_driver_sql(
+        _ADD_TOKEN,
+        {
+            "id": token.id,
+            "family_id": token.family_id,
+            "org_id": token.org_id,
+            "user_id": token.user_id,
+            "lifetime_s": token.lifetime_s,
+        },
+    )
+
+
+def use_token(connection: Connection, *, org_id: str, token_id: str) -> str | None:
+    """Use a refresh token up; its user's id, or None when it was used, revoked or has expired."""
+    user_id: str | None = connection.exec_driver_sql(_USE_TOKEN, {"org_id": org_id, "id": token_id}).scalar()
+    return user_id
+
+
+def revoke_family(connection: Connection, *, org_id: str, family_id: str) -> None:
+    """End a session: none of its tokens is good any more, at once."""
+    connection.exec_driver_sql(_REVOKE_FAMILY, {"org_id": org_id, "family_id": family_id})
+
+
+def organization(connection: Connection, org_id: str) -> dict[str, Any]:
+    """{id, name} of an organization."""
+    return dict(connection.exec_driver_sql(_ORGANIZATION, {"org_id": org_id}).mappings().one())
+
+
+@dataclass(frozen=True, slots=True)
+class FirstAdmin:
+    """Who runs a new installation; the password is generated when there is none."""
+
+    email: str
+    password: str | None
+    location: str
+
+
+def bootstrap(
+    connection: Connection, admin: FirstAdmin, hash_password: Callable[[str], str]
+) -> Credentials | None:
+    """Make the first organization with its owner and an API key; None when there is an organization already."""
+    locations.ensure(connection, admin.location)
+    if connection.exec_driver_sql(_ANY_ORGANIZATION).first() is not None:
+        return None
+    password = admin.password or secrets.token_urlsafe(18)
+    org_id = add_organization(connection, "Default")
+    user_id = add_user(connection, email=admin.email, name="Administrator", password_hash=hash_password(password))
+    add_member(connection, org_id=org_id, user_id=user_id, role="owner")
+    key = api_keys.NewKey(org_id, "bootstrap", "owner", created_by=user_id)
+    api_keys.add(connection, key)
+    return Credentials(admin.email.lower(), password, key.token)
+
+
+def add_organization(connection: Connection, name: str) -> str:
+    """A new organization; its id."""
+    org_id = str(uuid7())
+    connection.exec_driver_sql(_ADD_ORGANIZATION, {"org_id": org_id, "name": name})
+    return org_id
+
+
+def add_user(connection: Connection, *, email: str, name: str, password_hash: str) -> str:
+    """A new user, member of nothing yet; their id."""
+    user_id = str(uuid7())
+    connection.exec_driver_sql(
+        _ADD_USER, {"user_id": user_id, "email": email, "name": name, "password_hash": password_hash}
+    )
+    return user_id
+
+
+def add_member(connection: Connection, *, org_id: str, user_id: str, role: str) -> None:
+    """Make a user a member of an organization."""
+    connection.exec_driver_sql(_ADD_MEMBERSHIP, {"org_id": org_id, "user_id": user_id, "role": role})

@@ -1,0 +1,163 @@
+"""Connections: one limited pool per service, a database role per transaction, errors translated by one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from common.domain.errors import Unavailable
+
+__all__ = ["Connection", "Database", "DatabaseRole", "Trouble", "classify", "commit_durably", "listen", "now_s"]
+
+
+class DatabaseRole(StrEnum):
+    """The role a transaction takes (SET LOCAL ROLE): the login itself may be a superuser and would bypass everything."""
+
+    OWNER = "tocsin_owner"
+    API = "tocsin_api"
+    WORKER = "tocsin_worker"
+
+
+class Trouble(StrEnum):
+    """What a failed statement means for whoever sent it."""
+
+    AWAY = "away"  # the server cannot be reached or is not ready: everything again, later
+    RACE = "race"  # deadlock or serialization: everything again, now
+    REFUSED = "refused"  # this statement with these values will never work
+
+
+#: SQLSTATE prefixes, the longest match wins; no SQLSTATE at all means that there is no connection.
+_TROUBLE: dict[str, Trouble] = {
+    "": Trouble.REFUSED,
+    "08": Trouble.AWAY,  # connection exception
+    "40": Trouble.RACE,  # transaction rollback: serialization, deadlock
+    "53": Trouble.AWAY,  # insufficient resources: disk full, out of memory, too many connections
+    "55P03": Trouble.RACE,  # lock_timeout
+    "57": Trouble.AWAY,  # operator intervention: shutdown, crash, cannot connect now; 57014 is below
+    "57014": Trouble.RACE,  # statement_timeout
+    "58": Trouble.AWAY,  # system error
+    "25006": Trouble.AWAY,  # read-only: a standby that is about to be promoted
+    "25P03": Trouble.RACE,  # idle in transaction too long
+}
+
+_URL_DRIVER = "postgresql+psycopg"
+
+
+def classify(error: BaseException) -> Trouble:
+    """What a database error means."""
+    if isinstance(error, PoolTimeout | Unavailable):
+        return Trouble.AWAY
+    original = error.orig if isinstance(error, DBAPIError) else error
+    state = getattr(original, "sqlstate", None)
+    if state is None:
+        gone = isinstance(error, OperationalError | InterfaceError | psycopg.OperationalError | psycopg.InterfaceError)
+        return Trouble.AWAY if gone or getattr(error, "connection_invalidated", False) else Trouble.REFUSED
+    prefix = max((key for key in _TROUBLE if state.startswith(key)), key=len)
+    return _TROUBLE[prefix]
+
+
+class Database:
+    """A pool of connections that all act as one database role.
+
+    `pool_size` is the hard limit: a caller waits up to `pool_timeout_s` for one, then gets Unavailable. Without
+    `durable`, a commit may be lost if the server crashes within the next half second, unless `commit_durably` asks.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        role: DatabaseRole,
+        *,
+        application: str,
+        pool_size: int = 4,
+        statement_timeout_s: float = 30.0,
+        pool_timeout_s: float = 5.0,
+        durable: bool = True,
+    ) -> None:
+        self._role = role
+        self._engine = create_engine(
+            make_url(url).set(drivername=_URL_DRIVER),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_timeout_s,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            connect_args={
+                "application_name": f"tocsin {application}",
+                "connect_timeout": 5,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 20000,
+                "options": f"-c statement_timeout={int(statement_timeout_s * 1000)} -c lock_timeout=10000"
+                " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
+                f" -c synchronous_commit={'on' if durable else 'off'}",
+            },
+        )
+        event.listen(self._engine, "begin", self._take_role)
+
+    def _take_role(self, connection: Connection) -> None:
+        # One round trip for role and organization; both end with the transaction, so a pool or proxy may share it.
+        org_id = connection.get_execution_options().get("org_id", "")
+        cursor = connection.connection.cursor()
+        cursor.execute(
+            "SELECT set_config('role', %s, true), set_config('app.org_id', %s, true)", (self._role.value, str(org_id))
+        )
+        cursor.close()
+
+    @contextmanager
+    def begin(self, org_id: str = "") -> Iterator[Connection]:
+        """A transaction, committed at the end, rolled back by an exception.
+
+        With `org_id` the API's row-level security shows that organization; without it, none. Raises Unavailable
+        when the database cannot be reached.
+        """
+        try:
+            with self._engine.connect() as connection:
+                connection = connection.execution_options(org_id=org_id)
+                with connection.begin():
+                    yield connection
+        except (DBAPIError, PoolTimeout) as error:
+            if classify(error) is Trouble.AWAY:
+                raise Unavailable("The database cannot be reached.") from error
+            raise
+
+    def dispose(self) -> None:
+        """Close every pooled connection."""
+        self._engine.dispose()
+
+    def raw_connection(self) -> psycopg.Connection[Any]:
+        """A connection of one's own outside the pool, in autocommit: for LISTEN."""
+        dialect_args, dialect_kwargs = self._engine.dialect.create_connect_args(self._engine.url)
+        return psycopg.connect(*dialect_args, **dialect_kwargs, autocommit=True, connect_timeout=5)
+
+
+def commit_durably(connection: Connection) -> None:
+    """Make this transaction's commit wait for the disk, whatever the pool's default."""
+    connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
+
+
+def now_s(connection: Connection) -> float:
+    """The database's clock as Unix seconds, not the transaction's start."""
+    return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+
+def listen(
+    connection: psycopg.Connection[Any], channels: tuple[str, ...], timeout_s: float
+) -> list[tuple[str, str]]:
+    """(channel, payload) of what was notified within the timeout. A hint only: also look now and then."""
+    for channel in channels:
+        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+    heard = list(connection.notifies(timeout=timeout_s, stop_after=1))
+    if heard:
+        heard.extend(connection.notifies(timeout=0))
+    return [(notice.channel, notice.payload) for notice in heard]

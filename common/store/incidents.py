@@ -1,0 +1,368 @@
+"""Incidents, their timeline and the outbox: written together or not at all.
+
+Every change of an incident is one event: the incident's version goes up by one, the event carries that version, and
+if people are to hear of it, an outbox row is in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psycopg.types.json
+from uuid_utils import uuid7
+
+from common.domain.errors import NotFound
+from common.domain.health import State
+from common.domain.incident import ANNOUNCED, EventType, Severity, Status, move, priority_of
+from common.store import votes
+from common.store.engine import Connection
+
+#: What PostgreSQL tells the relay (a hint; it also looks by itself).
+OUTBOX_CHANNEL = "tocsin_outbox"
+
+_Json = psycopg.types.json.Jsonb
+
+# An incident `i` as everybody sees it: the API, the timeline's snapshots, the webhooks.
+DOCUMENT = """
+jsonb_build_object(
+  'id', i.id, 'monitor_id', i.monitor_id, 'source', i.source, 'dedup_key', i.dedup_key, 'title', i.title,
+  'description', i.description, 'severity', i.severity, 'priority', i.priority, 'status', i.status,
+  'opened_at', i.opened_at, 'acknowledged_at', i.acknowledged_at, 'resolved_at', i.resolved_at,
+  'cause', i.cause, 'labels', i.labels, 'reopened_from', i.reopened_from, 'version', i.version)
+"""
+
+# A monitor `m` as messages show it.
+_MONITOR_DOCUMENT = """
+CASE WHEN m.id IS NULL THEN NULL ELSE jsonb_build_object(
+  'id', m.id, 'key', m.key, 'name', m.name, 'type', m.type, 'target', m.target, 'severity', m.severity,
+  'labels', m.labels) END
+"""
+
+# Open incidents. The partial unique index is the guard: a second open one for the same key does nothing and is absent
+# from the answer.
+_OPEN = """
+INSERT INTO incidents (id, org_id, monitor_id, source, dedup_key, title, severity, priority, status, cause, labels,
+                       reopened_from, correlation_id, opened_at)
+SELECT u.id, u.org_id, u.monitor_id, u.source, u.dedup_key, u.title, u.severity, u.priority, 'open', u.cause,
+       COALESCE(m.labels, '{}'), u.reopened_from, u.correlation_id, u.at
+  FROM unnest(%(ids)s::uuid[], %(orgs)s::uuid[], %(monitors)s::uuid[], %(sources)s::text[], %(keys)s::text[],
+              %(titles)s::text[], %(severities)s::text[], %(priorities)s::text[], %(causes)s::jsonb[],
+              %(reopened)s::uuid[], %(correlations)s::text[], %(ats)s::timestamptz[])
+       AS u(id, org_id, monitor_id, source, dedup_key, title, severity, priority, cause, reopened_from,
+            correlation_id, at)
+  LEFT JOIN monitors m ON m.org_id = u.org_id AND m.id = u.monitor_id
+ ORDER BY u.org_id, u.dedup_key
+    ON CONFLICT (org_id, dedup_key) WHERE status <> 'resolved' DO NOTHING
+RETURNING id::text
+"""
+
+# Change open incidents; one that is resolved already is absent from the answer. A NULL keeps what is there.
+_CHANGE = """
+UPDATE incidents i
+   SET version = i.version + 1,
+       status = COALESCE(u.status, i.status),
+       severity = COALESCE(u.severity, i.severity),
+       priority = COALESCE(u.priority, i.priority),
+       title = COALESCE(u.title, i.title),
+       cause = COALESCE(u.cause, i.cause),
+       acknowledged_at = CASE WHEN u.status = 'acknowledged' THEN u.at ELSE i.acknowledged_at END,
+       resolved_at = CASE WHEN u.status = 'resolved' THEN u.at ELSE i.resolved_at END
+  FROM unnest(%(ids)s::uuid[], %(statuses)s::text[], %(severities)s::text[], %(priorities)s::text[],
+              %(titles)s::text[], %(causes)s::jsonb[], %(ats)s::timestamptz[])
+       AS u(id, status, severity, priority, title, cause, at)
+ WHERE i.id = u.id AND i.status <> 'resolved'
+RETURNING i.id::text
+"""
+
+# Append to the timeline, with a snapshot for what will be announced.
+_RECORD = f"""
+INSERT INTO incident_events (id, org_id, incident_id, version, type, actor, data, snapshot, correlation_id, at)
+SELECT u.id, i.org_id, i.id, i.version, u.type, u.actor, u.data,
+       CASE WHEN u.announced THEN jsonb_build_object('incident', {DOCUMENT}, 'monitor', {_MONITOR_DOCUMENT}) END,
+       u.correlation_id, u.at
+  FROM unnest(%(ids)s::uuid[], %(incidents)s::uuid[], %(types)s::text[], %(actors)s::text[], %(datas)s::jsonb[],
+              %(announced)s::bool[], %(correlations)s::text[], %(ats)s::timestamptz[])
+       WITH ORDINALITY AS u(id, incident_id, type, actor, data, announced, correlation_id, at, n)
+  JOIN incidents i ON i.id = u.incident_id
+  LEFT JOIN monitors m ON m.org_id = i.org_id AND m.id = i.monitor_id
+ ORDER BY u.n
+"""
+
+# What people are to hear, in the same transaction as the event itself.
+_ANNOUNCE = """
+INSERT INTO outbox (org_id, incident_id, event_id, type)
+SELECT e.org_id, e.incident_id, e.id, e.type FROM incident_events e
+ WHERE e.id = ANY(%(ids)s::uuid[]) ORDER BY e.at, e.id
+"""
+_NOTIFY = f"NOTIFY {OUTBOX_CHANNEL}"
+
+# A comment or another note moves the version too, so that the timeline has no gap and no two events share a place.
+_TOUCH = "UPDATE incidents SET version = version + 1 WHERE id = %(id)s"
+
+_LOCK_ONE = "SELECT status, monitor_id::text FROM incidents WHERE org_id = %(org_id)s AND id = %(id)s FOR UPDATE"
+_MONITOR_NO = """
+SELECT m.monitor_no FROM incidents i JOIN monitors m ON m.org_id = i.org_id AND m.id = i.monitor_id
+ WHERE i.org_id = %(org_id)s AND i.id = %(id)s
+"""
+_ADOPT = """
+SELECT org_id::text, dedup_key, id::text FROM incidents
+ WHERE org_id = ANY(%(orgs)s::uuid[]) AND dedup_key = ANY(%(keys)s) AND status <> 'resolved'
+"""
+
+_GET = f"SELECT {DOCUMENT} FROM incidents i WHERE i.org_id = %(org_id)s AND i.id = %(id)s"
+_EVENTS = """
+SELECT id::text, type, at, actor, data, seq, version FROM incident_events
+ WHERE org_id = %(org_id)s AND incident_id = %(incident_id)s AND version > %(after)s
+ ORDER BY version LIMIT %(limit)s
+"""
+# Newest first; the cursor is the last row's (opened_at, id). Filters that are NULL do not filter.
+_LIST = f"""
+SELECT {DOCUMENT}, i.opened_at, i.id::text FROM incidents i
+ WHERE i.org_id = %(org_id)s
+   AND (%(status)s::text[] IS NULL OR i.status = ANY(%(status)s::text[]))
+   AND (%(severity)s::text[] IS NULL OR i.severity = ANY(%(severity)s::text[]))
+   AND (%(monitor_id)s::uuid IS NULL OR i.monitor_id = %(monitor_id)s::uuid)
+   AND (%(before_at)s::timestamptz IS NULL OR (i.opened_at, i.id) < (%(before_at)s, %(before_id)s::uuid))
+ ORDER BY i.opened_at DESC, i.id DESC LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """An incident to open."""
+
+    org_id: str
+    monitor_id: str | None
+    source: str
+    dedup_key: str
+    title: str
+    severity: Severity
+    cause: Mapping[str, Any]
+    at: datetime
+    correlation_id: str
+    reopened_from: str | None = None
+    actor: str = "tocsin"
+    id: str = field(default_factory=lambda: str(uuid7()))
+
+
+@dataclass(frozen=True, slots=True)
+class Alteration:
+    """A change of an open incident; None keeps what is there."""
+
+    incident_id: str
+    type: EventType
+    at: datetime
+    correlation_id: str
+    status: Status | None = None
+    severity: Severity | None = None
+    title: str | None = None
+    cause: Mapping[str, Any] | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    actor: str = "tocsin"
+
+
+def open_all(connection: Connection, openings: Sequence[Opening]) -> dict[tuple[str, str], str]:
+    """Open incidents; {(org_id, dedup_key): id} of those open afterwards, whether by us or already before."""
+    if not openings:
+        return {}
+    opened = {row[0] for row in connection.exec_driver_sql(_OPEN, _opening_columns(openings))}
+    ours = [o for o in openings if o.id in opened]
+    _record(
+        connection,
+        [
+            Alteration(o.id, EventType.OPENED, o.at, o.correlation_id, data=dict(o.cause), actor=o.actor)
+            for o in ours
+        ],
+    )
+    ids = {(o.org_id, o.dedup_key): o.id for o in ours}
+    if len(ours) < len(openings):
+        # Somebody else opened it first: theirs is the one.
+        lost = [o for o in openings if o.id not in opened]
+        parameters = {"orgs": [o.org_id for o in lost], "keys": [o.dedup_key for o in lost]}
+        ids.update({(row[0], row[1]): row[2] for row in connection.exec_driver_sql(_ADOPT, parameters)})
+    return ids
+
+
+def alter_all(connection: Connection, alterations: Sequence[Alteration]) -> set[str]:
+    """Change open incidents; the ids that were changed (one that is resolved already is not)."""
+    if not alterations:
+        return set()
+    rows = connection.exec_driver_sql(
+        _CHANGE,
+        {
+            "ids": [a.incident_id for a in alterations],
+            "statuses": [a.status for a in alterations],
+            "severities": [a.severity for a in alterations],
+            "priorities": [None if a.severity is None else priority_of(a.severity) for a in alterations],
+            "titles": [a.title for a in alterations],
+            "causes": [None if a.cause is None else _Json(dict(a.cause)) for a in alterations],
+            "ats": [a.at for a in alterations],
+        },
+    )
+    changed = {row[0] for row in rows}
+    _record(connection, [a for a in alterations if a.incident_id in changed])
+    return changed
+
+
+def set_status(
+    connection: Connection, *, org_id: str, incident_id: str, wanted: Status, actor: str, at: datetime, request_id: str
+) -> dict[str, Any]:
+    """Move an incident by hand; the incident afterwards. Raises NotFound and InvalidTransition.
+
+    Resolving a monitor's incident releases its failing votes: it opens again only after a whole threshold of further
+    scheduled failures.
+    """
+    keys = {"org_id": org_id, "id": incident_id}
+    monitor_no = connection.exec_driver_sql(_MONITOR_NO, keys).scalar()
+    facts = None
+    if monitor_no is not None and wanted is Status.RESOLVED:
+        votes.lock(connection, [monitor_no])
+        facts = votes.lock_states(connection, [monitor_no])[monitor_no]
+    row = connection.exec_driver_sql(_LOCK_ONE, keys).first()
+    if row is None:
+        raise NotFound("incident")
+    if move(Status(row[0]), wanted):
+        type_ = EventType.ACKNOWLEDGED if wanted is Status.ACKNOWLEDGED else EventType.RESOLVED
+        alter_all(
+            connection,
+            [Alteration(incident_id, type_, at, request_id, status=wanted, data={"by": "hand"}, actor=actor)],
+        )
+        if facts is not None and facts.open_incident == incident_id:
+            votes.release(connection, monitor_no=facts.monitor_no)
+            votes.save_states(
+                connection,
+                [votes.StateUpdate(facts.monitor_no, State(facts.state.health), None, incident_id, 0)],
+            )
+    return get(connection, org_id=org_id, incident_id=incident_id)
+
+
+def close_for_monitor(
+    connection: Connection, *, monitor_no: int, reason: str, message: str, config_floor: int, actor: str, at: datetime,
+    request_id: str,
+) -> None:
+    """Resolve a monitor's open incident because it was paused or deleted, and start its votes and state over."""
+    votes.lock(connection, [monitor_no])
+    facts = votes.lock_states(connection, [monitor_no])[monitor_no]
+    votes.reset(connection, monitor_no=monitor_no, config_floor=config_floor)
+    if facts.open_incident is not None:
+        cause = {"reason": reason, "message": message}
+        alter_all(
+            connection,
+            [
+                Alteration(
+                    facts.open_incident,
+                    EventType.RESOLVED,
+                    at,
+                    request_id,
+                    status=Status.RESOLVED,
+                    cause=cause,
+                    data=cause,
+                    actor=actor,
+                )
+            ],
+        )
+    at_ms = int(at.timestamp() * 1000)
+    votes.save_states(connection, [votes.StateUpdate(monitor_no, State(), None, None, at_ms)])
+
+
+def comment(
+    connection: Connection, *, org_id: str, incident_id: str, body: str, actor: str, at: datetime, request_id: str
+) -> None:
+    """Append a comment to the timeline. Raises NotFound."""
+    if connection.exec_driver_sql(_LOCK_ONE, {"org_id": org_id, "id": incident_id}).first() is None:
+        raise NotFound("incident")
+    connection.exec_driver_sql(_TOUCH, {"id": incident_id})
+    _record(
+        connection,
+        [Alteration(incident_id, EventType.COMMENTED, at, request_id, data={"body": body}, actor=actor)],
+    )
+
+
+def get(connection: Connection, *, org_id: str, incident_id: str) -> dict[str, Any]:
+    """One incident as everybody sees it. Raises NotFound."""
+    row = connection.exec_driver_sql(_GET, {"org_id": org_id, "id": incident_id}).first()
+    if row is None:
+        raise NotFound("incident")
+    document: dict[str, Any] = row[0]
+    return document
+
+
+def list_page(
+    connection: Connection,
+    *,
+    org_id: str,
+    limit: int,
+    before: tuple[datetime, str] | None = None,
+    status: Sequence[str] | None = None,
+    severity: Sequence[str] | None = None,
+    monitor_id: str | None = None,
+) -> list[tuple[dict[str, Any], datetime, str]]:
+    """Newest first: (document, opened_at, id); the last row's two are the cursor of the next page."""
+    rows = connection.exec_driver_sql(
+        _LIST,
+        {
+            "org_id": org_id,
+            "limit": limit,
+            "status": None if status is None else list(status),
+            "severity": None if severity is None else list(severity),
+            "monitor_id": monitor_id,
+            "before_at": before[0] if before else None,
+            "before_id": before[1] if before else None,
+        },
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def events(
+    connection: Connection, *, org_id: str, incident_id: str, after_version: int, limit: int
+) -> list[dict[str, Any]]:
+    """The timeline in order. Raises NotFound when there is no such incident."""
+    get(connection, org_id=org_id, incident_id=incident_id)
+    rows = connection.exec_driver_sql(
+        _EVENTS, {"org_id": org_id, "incident_id": incident_id, "after": after_version, "limit": limit}
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def _record(connection: Connection, alterations: Sequence[Alteration]) -> None:
+    if not alterations:
+        return
+    ids = [str(uuid7()) for _ in alterations]
+    announced = [a.type in ANNOUNCED for a in alterations]
+    connection.exec_driver_sql(
+        _RECORD,
+        {
+            "ids": ids,
+            "incidents": [a.incident_id for a in alterations],
+            "types": [a.type for a in alterations],
+            "actors": [a.actor for a in alterations],
+            "datas": [_Json(dict(a.data)) for a in alterations],
+            "announced": announced,
+            "correlations": [a.correlation_id for a in alterations],
+            "ats": [a.at for a in alterations],
+        },
+    )
+    if any(announced):
+        loud = [id_ for id_, is_announced in zip(ids, announced, strict=True) if is_announced]
+        connection.exec_driver_sql(_ANNOUNCE, {"ids": loud})
+        connection.exec_driver_sql(_NOTIFY)
+
+
+def _opening_columns(openings: Sequence[Opening]) -> dict[str, Any]:
+    return {
+        "ids": [o.id for o in openings],
+        "orgs": [o.org_id for o in openings],
+        "monitors": [o.monitor_id for o in openings],
+        "sources": [o.source for o in openings],
+        "keys": [o.dedup_key for o in openings],
+        "titles": [o.title for o in openings],
+        "severities": [o.severity for o in openings],
+        "priorities": [priority_of(o.severity) for o in openings],
+        "causes": [_Json(dict(o.cause)) for o in openings],
+        "reopened": [o.reopened_from for o in openings],
+        "correlations": [o.correlation_id for o in openings],
+        "ats": [o.at for o in openings],
+    }

@@ -1,0 +1,73 @@
+"""The ledger of notifications as people read it; the notifier's own store writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from common.domain.errors import NotFound
+from common.store.engine import Connection
+
+_COLUMNS = """
+n.id::text, n.incident_id::text, n.event_type, n.channel_id::text, n.status, n.reason, n.attempts,
+CASE WHEN n.status = 'pending' THEN n.next_attempt_at END AS next_attempt_at, n.sent_at, n.created_at
+"""
+
+# Newest first; the cursor is the last row's (created_at, id). Filters that are NULL do not filter.
+_LIST = f"""
+SELECT {_COLUMNS} FROM notifications n
+ WHERE n.org_id = %(org_id)s
+   AND (%(status)s::text[] IS NULL OR n.status = ANY(%(status)s::text[]))
+   AND (%(incident_id)s::uuid IS NULL OR n.incident_id = %(incident_id)s::uuid)
+   AND (%(channel_id)s::uuid IS NULL OR n.channel_id = %(channel_id)s::uuid)
+   AND (%(before_at)s::timestamptz IS NULL OR (n.created_at, n.id) < (%(before_at)s, %(before_id)s::uuid))
+ ORDER BY n.created_at DESC, n.id DESC LIMIT %(limit)s
+"""
+_GET = f"SELECT {_COLUMNS} FROM notifications n WHERE n.org_id = %(org_id)s AND n.id = %(id)s"
+
+# Every try to deliver it, in order. `error` is already free of secrets: it is written that way.
+_ATTEMPTS = """
+SELECT number, outcome, status_code, error, duration_ms, at FROM delivery_attempts
+ WHERE org_id = %(org_id)s AND notification_id = %(id)s ORDER BY number, at LIMIT 1000
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What to list; None does not filter."""
+
+    status: Sequence[str] | None = None
+    incident_id: str | None = None
+    channel_id: str | None = None
+
+
+def list_page(
+    connection: Connection, *, org_id: str, limit: int, before: tuple[datetime, str] | None, filters: Filters
+) -> list[dict[str, Any]]:
+    """Ledger rows, newest first."""
+    before_at, before_id = before or (None, None)
+    rows = connection.exec_driver_sql(
+        _LIST,
+        {
+            "org_id": org_id,
+            "limit": limit,
+            "before_at": before_at,
+            "before_id": before_id,
+            "status": None if filters.status is None else list(filters.status),
+            "incident_id": filters.incident_id,
+            "channel_id": filters.channel_id,
+        },
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def get(connection: Connection, *, org_id: str, notification_id: str) -> dict[str, Any]:
+    """One ledger row with all its attempts. Raises NotFound."""
+    keys = {"org_id": org_id, "id": notification_id}
+    row = connection.exec_driver_sql(_GET, keys).mappings().first()
+    if row is None:
+        raise NotFound("notification")
+    attempts = connection.exec_driver_sql(_ATTEMPTS, keys).mappings()
+    return {**row, "delivery_attempts": [dict(attempt) for attempt in attempts]}

@@ -1,0 +1,78 @@
+"""Append results: lean rows for all, a message for failures only. A result that is there already stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from common.clock import from_ms
+from common.domain.checks import Result
+from common.store.engine import Connection
+
+# One row per check; the primary key (monitor, location, slot) makes a repeated check change nothing.
+_APPEND = """
+INSERT INTO results (scheduled_at, monitor_no, config_version, dns_ms, connect_ms, tls_ms, ttfb_ms, total_ms, location,
+                     reason, code, verdict, kind)
+SELECT * FROM unnest(
+  %(slots)s::timestamptz[], %(monitors)s::int[], %(configs)s::int[], %(dns)s::real[], %(connect)s::real[],
+  %(tls)s::real[], %(ttfb)s::real[], %(total)s::real[], %(locations)s::smallint[], %(reasons)s::smallint[],
+  %(codes)s::smallint[], %(verdicts)s::"char"[], %(kinds)s::"char"[])
+    ON CONFLICT (monitor_no, location, scheduled_at) DO NOTHING
+"""
+
+# What went wrong, for those that failed.
+_EXPLAIN = """
+INSERT INTO result_details (scheduled_at, monitor_no, location, message, failed_assertion)
+SELECT * FROM unnest(%(slots)s::timestamptz[], %(monitors)s::int[], %(locations)s::smallint[], %(messages)s::text[],
+                     %(assertions)s::jsonb[])
+    ON CONFLICT (monitor_no, location, scheduled_at) DO NOTHING
+"""
+
+
+def append(connection: Connection, results: Sequence[Result]) -> None:
+    """Store results, and messages of those that have one."""
+    if not results:
+        return
+    connection.exec_driver_sql(_APPEND, _columns(results))
+    failed = [result for result in results if result.observation.message]
+    if failed:
+        connection.exec_driver_sql(
+            _EXPLAIN,
+            {
+                "slots": [from_ms(r.check.scheduled_at_ms) for r in failed],
+                "monitors": [r.check.monitor_no for r in failed],
+                "locations": [r.location for r in failed],
+                # PostgreSQL's text cannot hold NUL, and a target may have sent one.
+                "messages": [r.observation.message.replace("\x00", "�") for r in failed],
+                "assertions": [_assertion(r) for r in failed],
+            },
+        )
+
+
+def _columns(results: Sequence[Result]) -> dict[str, Any]:
+    phases = [r.observation.phases for r in results]
+    return {
+        "slots": [from_ms(r.check.scheduled_at_ms) for r in results],
+        "monitors": [r.check.monitor_no for r in results],
+        "configs": [r.check.config_version for r in results],
+        "dns": [p.dns_ms for p in phases],
+        "connect": [p.connect_ms for p in phases],
+        "tls": [p.tls_ms for p in phases],
+        "ttfb": [p.ttfb_ms for p in phases],
+        "total": [p.total_ms for p in phases],
+        "locations": [r.location for r in results],
+        "reasons": [int(r.observation.reason) for r in results],
+        "codes": [r.observation.code for r in results],
+        "verdicts": [str(int(r.observation.verdict)) for r in results],
+        "kinds": [str(int(r.check.kind)) for r in results],
+    }
+
+
+def _assertion(result: Result) -> Jsonb | None:
+    failed = result.observation.failed_assertion
+    if failed is None:
+        return None
+    values = {"source": failed.source, "op": failed.op, "expected": failed.expected, "seen": failed.seen}
+    return Jsonb({key: value.replace("\x00", "�") for key, value in values.items()})

@@ -1,0 +1,56 @@
+"""Results as people read them: newest first, all locations of one monitor merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from common.store.engine import Connection
+
+# One descending index scan per location, merged: a single scan over (monitor_no, location, scheduled_at) would have to
+# read all of a monitor's results to sort them by time. The org filter stands in the monitor that is looked up.
+_LIST = """
+SELECT r.scheduled_at, r.location, l.name AS location_name, r.verdict::text::smallint AS verdict, r.reason, r.code,
+       r.dns_ms, r.connect_ms, r.tls_ms, r.ttfb_ms, r.total_ms, d.message, d.failed_assertion
+  FROM monitors m
+ CROSS JOIN locations l
+ CROSS JOIN LATERAL (
+   SELECT * FROM results x
+    WHERE x.monitor_no = m.monitor_no AND x.location = l.id
+      AND (%(before_at)s::timestamptz IS NULL OR x.scheduled_at <= %(before_at)s)
+      AND (%(before_at)s::timestamptz IS NULL
+           OR (x.scheduled_at, x.location) < (%(before_at)s, %(before_location)s::smallint))
+      AND (%(verdicts)s::text[] IS NULL OR x.verdict::text = ANY(%(verdicts)s::text[]))
+    ORDER BY x.scheduled_at DESC LIMIT %(limit)s
+ ) r
+  LEFT JOIN result_details d
+    ON d.monitor_no = r.monitor_no AND d.location = r.location AND d.scheduled_at = r.scheduled_at
+ WHERE m.org_id = %(org_id)s AND m.id = %(monitor_id)s
+ ORDER BY r.scheduled_at DESC, r.location DESC LIMIT %(limit)s
+"""
+
+
+def list_page(
+    connection: Connection,
+    *,
+    org_id: str,
+    monitor_id: str,
+    limit: int,
+    before: tuple[datetime, int] | None = None,
+    verdicts: Sequence[int] | None = None,
+) -> list[dict[str, Any]]:
+    """Rows newest first; the last row's (scheduled_at, location) is the cursor of the next page."""
+    before_at, before_location = before or (None, None)
+    rows = connection.exec_driver_sql(
+        _LIST,
+        {
+            "org_id": org_id,
+            "monitor_id": monitor_id,
+            "limit": limit,
+            "before_at": before_at,
+            "before_location": before_location,
+            "verdicts": None if verdicts is None else [str(int(verdict)) for verdict in verdicts],
+        },
+    )
+    return [dict(row) for row in rows.mappings()]

@@ -1,0 +1,1 @@
+"""Notifier: leads committed events to channels and proves the delivery."""

@@ -1,0 +1,1 @@
+"""Scheduler: computes due slots and enqueues them while it holds the lease."""

@@ -1,0 +1,86 @@
+"""The scheduler's process: `python -m scheduler.app`. Several may run, one leads.
+
+Threads: the lease's renewal, the loader, the reaper, and the dispatcher in the main thread.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+from uuid import uuid4
+
+from common import log, telemetry
+from common.broker import QueueBroker, backlog, dead_letters, make_broker, queue_name, reap_delayed
+from common.clock import DatabaseClock
+from common.domain.checks import Lane
+from common.domain.errors import Unavailable
+from common.process import main, require_urls, run_steps, start_loop
+from common.settings import Settings
+from common.store import schedule
+from common.store.engine import Database, DatabaseRole
+from scheduler.dispatch import Dispatcher, watch_backlogs
+from scheduler.lease import Lease
+from scheduler.loader import Loader
+from scheduler.wheel import TICK_MS, Wheel
+
+_REAP_EVERY_S = 1.0
+_PARTITIONS_EVERY_S = 3600.0
+
+
+def run(settings: Settings, stop: threading.Event) -> int:
+    """Wire the scheduler and run until asked to stop."""
+    database_url, redis_url = require_urls(settings)
+    clock = DatabaseClock()
+    lease_database = Database(database_url, DatabaseRole.WORKER, application="lease", pool_size=1, statement_timeout_s=2)
+    database = Database(database_url, DatabaseRole.WORKER, application="scheduler", pool_size=2)
+    broker = make_broker(redis_url)
+    reaper = make_broker(redis_url, reaper=True)
+    holder = f"{socket.gethostname()}-{uuid4().hex[:8]}"
+    lease = Lease(lease_database, clock, holder, monotonic=time.monotonic)
+    dispatcher = Dispatcher(Wheel(), lease, broker, clock)
+    loader = Loader(database, clock, dispatcher.changes.put)
+
+    start_loop("loader", loader.step, stop, idle_s=0)
+    # A leader without its monitors would only hold up the others.
+    while not stop.is_set() and not loader.loaded.wait(0.1):
+        pass
+    start_loop("lease", lease.step, stop, idle_s=lease.times.retry_s)
+    start_loop("reaper", lambda: _reap(dispatcher, reaper, clock), stop, idle_s=_REAP_EVERY_S)
+    start_loop("partitions", lambda: _keep_partitions(database, settings), stop, idle_s=_PARTITIONS_EVERY_S)
+    log.get_logger().info("scheduler_started", holder=holder)
+    run_steps("dispatch", dispatcher.step, stop, idle_s=TICK_MS / 1000)
+    try:
+        lease.release()
+    except Unavailable:
+        log.get_logger().warning("lease_left_to_expire", holder=holder)
+    log.get_logger().info("scheduler_stopped", holder=holder)
+    return 0
+
+
+def _reap(dispatcher: Dispatcher, reaper: QueueBroker, clock: DatabaseClock) -> bool:
+    """Take over what dead workers held, and measure every lane."""
+
+    def waiting(lane: Lane, location: str) -> int:
+        queue = queue_name(lane, location)
+        count = backlog(reaper, queue)
+        reap_delayed(reaper, queue)
+        telemetry.QUEUE_DEPTH.labels(queue).set(count)
+        telemetry.DEAD_LETTERS.labels(queue).set(dead_letters(reaper, queue))
+        return count
+
+    watch_backlogs(dispatcher, clock, waiting)
+    return False
+
+
+def _keep_partitions(database: Database, settings: Settings) -> bool:
+    with database.begin() as connection:
+        changed = schedule.keep_partitions(connection, settings.result_retention_days)
+    if changed:
+        log.get_logger().info("result_partitions_kept", changed=changed)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main("scheduler", run))

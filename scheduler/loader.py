@@ -1,0 +1,79 @@
+"""What the wheel must know, read from PostgreSQL: everything once, then exactly what changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from common import log
+from common.clock import DatabaseClock
+from common.domain.errors import Unavailable
+from common.store import schedule
+from common.store.engine import Database, listen
+from common.store.schedule import LANES_CHANNEL, MONITORS_CHANNEL
+from scheduler.dispatch import Change, LaneNote
+
+#: How far ahead and back confirmations are read at each look (milliseconds); the overlap catches late commits.
+_CONFIRM_AHEAD_MS = 1_500
+_CONFIRM_BACK_MS = 3_000
+
+
+class Loader:
+    """Reads timings and confirmations and hands them over. `step` runs in one thread."""
+
+    def __init__(self, database: Database, clock: DatabaseClock, hand_over: Callable[[Change], None]) -> None:
+        self.loaded = threading.Event()
+        self._database = database
+        self._clock = clock
+        self._hand_over = hand_over
+        self._floor: str | None = None
+        self._ear: psycopg.Connection[Any] | None = None
+        self._logger = log.get_logger()
+
+    def step(self) -> bool:
+        """One look; it waits by listening, up to half a second."""
+        with self._database.begin() as connection:
+            # The floor comes first: what commits after it is read again next time, never missed.
+            floor = schedule.floor(connection)
+            self._hand_over(schedule.locations(connection))
+            if self._floor is None:
+                self._load_all(connection)
+            else:
+                for timing in schedule.changed(connection, self._floor):
+                    self._hand_over(timing)
+            now_ms = self._clock.now_ms()
+            for confirmation in schedule.confirmations(
+                connection, after_ms=now_ms - _CONFIRM_BACK_MS, until_ms=now_ms + _CONFIRM_AHEAD_MS
+            ):
+                self._hand_over(confirmation)
+        self._floor = floor
+        self.loaded.set()
+        self._wait()
+        return True
+
+    def _load_all(self, connection: schedule.Connection) -> None:
+        count = 0
+        for chunk in schedule.active(connection):
+            count += len(chunk)
+            for timing in chunk:
+                self._hand_over(timing)
+        self._logger.info("monitors_loaded", monitors=count)
+
+    def _wait(self) -> None:
+        try:
+            if self._ear is None:
+                self._ear = self._database.raw_connection()
+            for channel, payload in listen(self._ear, (MONITORS_CHANNEL, LANES_CHANNEL), 0.5):
+                if channel == LANES_CHANNEL:
+                    self._note_lanes(payload)
+        except psycopg.Error as error:
+            self._ear = None
+            raise Unavailable("The database cannot be reached.") from error
+
+    def _note_lanes(self, payload: str) -> None:
+        for part in filter(None, payload.split(",")):
+            location, monitor_no, slow = (int(piece) for piece in part.split(":"))
+            self._hand_over(LaneNote(monitor_no, location, slow=bool(slow)))

@@ -1,0 +1,84 @@
+"""Real servers for every integration test: one embedded PostgreSQL and Valkey per run, a fresh database per test."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy.engine import make_url
+
+from common.embedded import EmbeddedServers, EmbeddedUrls
+from common.store.engine import Database, DatabaseRole
+from migrations.run import migrate
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[EmbeddedUrls]:
+    """PostgreSQL with a migrated template database, and Valkey; both end with the run."""
+    # A short path: a Unix socket's name may have 107 characters.
+    data_dir = Path(tempfile.mkdtemp(prefix="tocsin-"))
+    data_dir.chmod(0o755)
+    with EmbeddedServers(data_dir, lambda _line: None) as owned:
+        urls = owned.start()
+        template = _database_url(urls, "tocsin_template")
+        _admin(urls, "CREATE DATABASE tocsin_template")
+        migrate(template)
+        yield urls
+    shutil.rmtree(data_dir, ignore_errors=True)
+
+
+@pytest.fixture
+def database_url(servers: EmbeddedUrls) -> Iterator[str]:
+    """A migrated database of this test's own."""
+    name = f"test_{next(_numbers)}"
+    _admin(servers, f"CREATE DATABASE {name} TEMPLATE tocsin_template")
+    yield _database_url(servers, name)
+    _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def redis_url(servers: EmbeddedUrls) -> Iterator[str]:
+    """An empty Valkey database of this test's own."""
+    client = redis.Redis.from_url(servers.redis_url)
+    client.flushall()
+    yield servers.redis_url
+    client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """The same database as each role sees it."""
+
+    owner: Database
+    api: Database
+    worker: Database
+
+
+@pytest.fixture
+def databases(database_url: str) -> Iterator[Databases]:
+    """Pools for all three roles."""
+    pools = Databases(*(Database(database_url, role, application="test") for role in _ROLES))
+    yield pools
+    for pool in (pools.owner, pools.api, pools.worker):
+        pool.dispose()
+
+
+_ROLES = (DatabaseRole.OWNER, DatabaseRole.API, DatabaseRole.WORKER)
+
+
+def _database_url(urls: EmbeddedUrls, name: str) -> str:
+    return make_url(urls.database_url).set(database=name).render_as_string(hide_password=False)
+
+
+def _admin(urls: EmbeddedUrls, statement: str) -> None:
+    with psycopg.connect(urls.database_url, autocommit=True) as connection:
+        connection.execute(psycopg.sql.SQL(statement))  # type: ignore[arg-type]

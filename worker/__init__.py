@@ -1,0 +1,1 @@
+"""Worker: probes what is due, judges, and commits."""

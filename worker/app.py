@@ -1,0 +1,156 @@
+"""The worker's process: `python -m worker.app`. Stateless: any instance at a location can take any of its checks.
+
+Threads: Dramatiq's consumers and workers, one event loop on which all probes run, one writer, one clock. The main
+thread only watches.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dramatiq
+
+from common import log
+from common.broker import (
+    EventLoop,
+    QueueBroker,
+    UnreadableMessage,
+    actor_name,
+    consumers_alive,
+    make_broker,
+    queue_name,
+    run_worker,
+)
+from common.clock import DatabaseClock
+from common.domain.checks import Lane
+from common.domain.errors import Unavailable
+from common.http.wiring import way_out
+from common.process import main, require_urls, start_loop
+from common.settings import Settings
+from common.store.engine import Database, DatabaseRole, now_s
+from common.store.schedule import ensure_location
+from common.vault import Vault
+from worker.canary import Canary
+from worker.checks import CheckRunner, Parts
+from worker.configs import ConfigCache
+from worker.probes.base import ProbeContext
+from worker.suspicion import Suspicion
+from worker.writer import Writer
+
+#: After SIGTERM: when what still probes is given to the slow lane, and when we end whatever happens (seconds).
+_SPILL_AT_S = 20.0
+_END_AT_S = 25.0
+
+#: Every message that may be in work has up to 100 checks, each with a connection of its own.
+_MAX_HANDLES = 12_800
+_WANTED_FILES = 65_536
+
+
+def run(settings: Settings, stop: threading.Event) -> int:
+    """Wire the worker and run until asked to stop; 1 when a consumer thread died."""
+    database_url, redis_url = require_urls(settings)
+    _raise_file_limit()
+    clock = DatabaseClock()
+    events = EventLoop()
+    broker = make_broker(redis_url, middleware=[events])
+    database = Database(database_url, DatabaseRole.WORKER, application="worker", pool_size=3)
+    writer = Writer(
+        Database(database_url, DatabaseRole.WORKER, application="writer", pool_size=1, durable=False), events.loop
+    )
+    location = _wait_for_location(database, settings, stop)
+    if location is None:
+        return 0
+    parts = Parts(
+        configs=ConfigCache(database, Vault(_encryption_keys(settings))),
+        probes=_probe_context(settings),
+        writer=writer,
+        clock=clock,
+        suspicion=Suspicion(time.monotonic),
+        canary=Canary(settings.canary_list),
+        broker=broker,
+        blocking=ThreadPoolExecutor(max_workers=4, thread_name_prefix="blocking"),
+    )
+    runner = CheckRunner(parts, location=location, location_name=settings.location)
+    for lane in Lane:
+        _declare(broker, lane, settings.location, runner)
+
+    writer_stop = threading.Event()
+    writing = start_loop("writer", writer.step, writer_stop, idle_s=0)
+    start_loop("clock", lambda: _sync(clock, database), stop, idle_s=5.0)
+    worker = run_worker(broker, [queue_name(lane, settings.location) for lane in Lane])
+    log.get_logger().info("worker_started", location=settings.location)
+    status = _watch(worker, stop)
+    spill = threading.Timer(_SPILL_AT_S, lambda: events.loop.call_soon_threadsafe(runner.drain))
+    spill.daemon = True
+    spill.start()
+    worker.stop(timeout=int(_END_AT_S * 1000))
+    spill.cancel()
+    writer_stop.set()
+    writing.join(timeout=2.0)
+    log.get_logger().info("worker_stopped", uncommitted=writer.waiting)
+    return status
+
+
+def _watch(worker: dramatiq.Worker, stop: threading.Event) -> int:
+    """Wait for the end; a dead consumer thread would starve its queue in silence, so it ends the process."""
+    while not stop.wait(0.5):
+        if not consumers_alive(worker):
+            log.get_logger().critical("consumer_thread_died")
+            return 1
+    return 0
+
+
+def _declare(broker: QueueBroker, lane: Lane, location: str, runner: CheckRunner) -> None:
+    async def check(payload: Any) -> None:
+        await runner.run(payload, lane)
+
+    dramatiq.actor(
+        check,
+        broker=broker,
+        actor_name=actor_name(lane),
+        queue_name=queue_name(lane, location),
+        throws=(UnreadableMessage,),
+    )
+
+
+def _wait_for_location(database: Database, settings: Settings, stop: threading.Event) -> int | None:
+    """Our location's number, as soon as the database answers; None when we are asked to stop before."""
+    while not stop.is_set():
+        try:
+            with database.begin() as connection:
+                return ensure_location(connection, settings.location)
+        except Unavailable as error:
+            log.get_logger().warning("waiting_for_database", error=str(error.__cause__))
+            stop.wait(1.0)
+    return None
+
+
+def _probe_context(settings: Settings) -> ProbeContext:
+    out = way_out(settings, max_handles=_MAX_HANDLES)
+    return ProbeContext(out.engine, out.resolver, out.rules)
+
+
+def _encryption_keys(settings: Settings) -> str:
+    return settings.encryption_keys.get_secret_value() if settings.encryption_keys else ""
+
+
+def _sync(clock: DatabaseClock, database: Database) -> bool:
+    with database.begin() as connection:
+        clock.sync(lambda: now_s(connection))
+    return False
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(_WANTED_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main("worker", run))

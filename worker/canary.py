@@ -1,0 +1,48 @@
+"""Canaries: places that are reachable unless our own network is broken, asked only when there is doubt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+#: A network-class failure waits at most so long for a canary's answer (seconds).
+PATIENCE_S = 1.0
+
+
+class Canary:
+    """Connects to the operator's canaries; failures at the same moment share one attempt. Event loop only."""
+
+    def __init__(self, targets: Sequence[str]) -> None:
+        self._targets = tuple(targets)
+        self._asking: asyncio.Task[bool] | None = None
+
+    async def alive(self) -> bool:
+        """Whether any canary answers an attempt that starts now; True when there are none."""
+        if not self._targets:
+            return True
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> bool:
+        attempts = [asyncio.create_task(_reach(target)) for target in self._targets]
+        try:
+            for attempt in asyncio.as_completed(attempts, timeout=PATIENCE_S):
+                if await attempt:
+                    return True
+        except TimeoutError:
+            return False
+        finally:
+            for attempt in attempts:
+                attempt.cancel()
+        return False
+
+
+async def _reach(target: str) -> bool:
+    host, _, port = target.rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except OSError:
+        return False
+    writer.close()
+    return True

@@ -1,0 +1,179 @@
+"""From a message to committed results: probe a batch at once, let nobody wait for the slowest.
+
+A fast or urgent batch ends after two seconds: what still probes then moves to the slow lane, with the same slot,
+before the message is acknowledged. What is probed and waits for its commit is never given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from common import log, telemetry
+from common.broker import QueueBroker, decode_batch, enqueue_checks
+from common.clock import DatabaseClock
+from common.domain.checks import NETWORK_CLASS, Check, Lane, Observation, Reason, Result, Verdict
+from common.domain.errors import Unavailable
+from common.domain.monitors import MonitorConfig
+from common.domain.slots import deadline_ms
+from common.domain.traces import check_id
+from worker.canary import Canary
+from worker.configs import ConfigCache
+from worker.judge import Judged
+from worker.probes.base import ProbeContext
+from worker.probes.registry import PROBES
+from worker.suspicion import Suspicion
+from worker.writer import Ticket, Writer
+
+#: How long a batch of these lanes may hold its message (seconds); the slow lane waits for every timeout.
+SPILL_AFTER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a runner works with; all of it belongs to this process."""
+
+    configs: ConfigCache
+    probes: ProbeContext
+    writer: Writer
+    clock: DatabaseClock
+    suspicion: Suspicion
+    canary: Canary
+    broker: QueueBroker
+    blocking: Executor
+
+
+class CheckRunner:
+    """Runs batches on the event loop. One per process."""
+
+    def __init__(self, parts: Parts, *, location: int, location_name: str) -> None:
+        self._parts = parts
+        self._location = location
+        self._location_name = location_name
+        self._draining: asyncio.Event = asyncio.Event()
+        self._logger = log.get_logger()
+
+    def drain(self) -> None:
+        """End all batches now: what still probes goes to the slow lane. Event loop only."""
+        self._draining.set()
+
+    async def run(self, payload: Any, lane: Lane) -> None:
+        """One message, from decoding to commit. Raises UnreadableMessage, or Unavailable for an internal retry."""
+        batch = decode_batch(payload)
+        loop = asyncio.get_running_loop()
+        due = await self._due(batch.checks)
+        self._logger.debug("batch_started", batch_id=batch.id, lane=lane.label, checks=len(due))
+        ticket = Ticket(loop)
+        tasks = {loop.create_task(self._run_one(check, config, lane, ticket)): check for check, config in due}
+        if tasks:
+            await self._finish(tasks, lane, batch.id)
+        await ticket.wait()
+
+    async def _due(self, checks: Sequence[Check]) -> list[tuple[Check, MonitorConfig]]:
+        """Checks that are still worth running, with their configurations; misses are fetched in one query."""
+        configs = self._parts.configs
+        missing = [check for check in checks if configs.get(check) is None]
+        if missing:
+            configs.keep(await self._fetch(missing))
+        now_ms = self._parts.clock.now_ms()
+        due: list[tuple[Check, MonitorConfig]] = []
+        for check in checks:
+            config = configs.get(check)
+            if config is None:
+                continue  # paused or deleted since it was dispatched
+            if now_ms > deadline_ms(check.scheduled_at_ms, config.interval_s):
+                telemetry.CHECKS_LATE.inc()
+                continue
+            due.append((check, config))
+        return due
+
+    async def _fetch(self, missing: Sequence[Check]) -> list[MonitorConfig]:
+        """Configurations of these checks' monitors; while the database is away we wait, and do not fail the batch."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                return await loop.run_in_executor(self._parts.blocking, self._parts.configs.fetch, missing)
+            except Unavailable:
+                if self._draining.is_set():
+                    raise  # Dramatiq will bring the message back to somebody who stays
+                await asyncio.sleep(1.0)
+
+    async def _finish(self, tasks: dict[asyncio.Task[None], Check], lane: Lane, batch_id: str) -> None:
+        """Wait for the probes; in a quick lane only so long, then move the rest over."""
+        drained = asyncio.get_running_loop().create_task(self._draining.wait())
+        try:
+            if lane is Lane.SLOW:
+                pending = await _wait_or_drain(tasks, drained, None)
+            else:
+                pending = await _wait_or_drain(tasks, drained, SPILL_AFTER_S)
+            if pending:
+                await self._spill({task: tasks[task] for task in pending}, batch_id)
+        finally:
+            drained.cancel()
+        # A probe never raises for its target; what does is a bug of ours and fails the message for all to see.
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
+
+    async def _spill(self, pending: dict[asyncio.Task[None], Check], batch_id: str) -> None:
+        loop = asyncio.get_running_loop()
+        checks = list(pending.values())
+        try:
+            await loop.run_in_executor(self._parts.blocking, self._enqueue_slow, checks, batch_id)
+        except Unavailable:
+            # The queue is away: rather finish here, late, than lose them.
+            await asyncio.wait(pending)
+            return
+        telemetry.CHECKS_SPILLED.inc(len(checks))
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending)
+
+    def _enqueue_slow(self, checks: Sequence[Check], batch_id: str) -> None:
+        enqueue_checks(self._parts.broker, Lane.SLOW, self._location_name, checks, batch_id=batch_id)
+
+    async def _run_one(self, check: Check, config: MonitorConfig, lane: Lane, ticket: Ticket) -> None:
+        parts = self._parts
+        started_ms = parts.clock.now_ms()
+        if lane is not Lane.SLOW:
+            telemetry.SCHEDULING_LAG.observe(max(0, started_ms - check.scheduled_at_ms) / 1000)
+        trace_id = check_id(config.monitor_id, self._location, check.scheduled_at_ms)
+        observation = await PROBES[config.type](config, config.timeout_s, parts.probes, trace_id)
+        observation = await self._doubt(config, observation)
+        finished_ms = parts.clock.now_ms()
+        slow = finished_ms - started_ms > SPILL_AFTER_S * 1000
+        result = Result(check, self._location, observation, finished_ms, slow)
+        parts.writer.submit(Judged(result, config), ticket)
+        telemetry.CHECKS.labels(config.type, observation.verdict.label, observation.reason.label).inc()
+        telemetry.CHECK_DURATION.labels(config.type).observe((finished_ms - started_ms) / 1000)
+
+    async def _doubt(self, config: MonitorConfig, observation: Observation) -> Observation:
+        """Turn a failure into `unknown` when it is more likely our own network's."""
+        self._parts.suspicion.note(observation.address or config.target, observation.reason)
+        if observation.reason not in NETWORK_CLASS:
+            return observation
+        if self._parts.suspicion.suspects_us() or not await self._parts.canary.alive():
+            observation.verdict = Verdict.UNKNOWN
+            observation.message = f"not judged, our own network fails: {observation.message}"
+            observation.reason = Reason.WORKER_NETWORK
+        return observation
+
+
+async def _wait_or_drain(
+    tasks: Iterable[asyncio.Task[None]], drained: asyncio.Task[Any], timeout_s: float | None
+) -> set[asyncio.Task[None]]:
+    """Wait for all tasks, at most `timeout_s`, or until we drain; the tasks that are not done."""
+    loop = asyncio.get_running_loop()
+    all_done = loop.create_task(_all_done(tasks))
+    try:
+        await asyncio.wait({all_done, drained}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        all_done.cancel()
+    return {task for task in tasks if not task.done()}
+
+
+async def _all_done(tasks: Iterable[asyncio.Task[None]]) -> None:
+    await asyncio.wait(list(tasks))

@@ -1,0 +1,108 @@
+"""Monitor configurations in memory, by number and version; misses are fetched together, in one query."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+from common import log
+from common.domain.checks import Check
+from common.domain.health import Policy
+from common.domain.monitors import Assertion, HttpOptions, MonitorConfig
+from common.store import monitor_configs
+from common.store.engine import Database
+from common.store.monitor_configs import StoredConfig
+from common.vault import SecretUnreadable, Vault
+
+#: Configurations that one process keeps; about 700 bytes each.
+CAPACITY = 200_000
+
+
+class ConfigCache:
+    """The newest known configuration of each monitor. `get` belongs to the event loop, `fetch` to any thread."""
+
+    def __init__(self, database: Database, vault: Vault, *, capacity: int = CAPACITY) -> None:
+        self._database = database
+        self._vault = vault
+        self._capacity = capacity
+        self._configs: OrderedDict[int, MonitorConfig] = OrderedDict()
+        self._shared: dict[Any, Any] = {}
+        self._logger = log.get_logger()
+
+    def get(self, check: Check) -> MonitorConfig | None:
+        """The configuration to probe by: the check's version or a newer one; None when it has to be fetched."""
+        config = self._configs.get(check.monitor_no)
+        if config is None or config.config_version < check.config_version:
+            return None
+        return config
+
+    def fetch(self, checks: Iterable[Check]) -> list[MonitorConfig]:
+        """Read configurations; paused and deleted monitors are absent. Raises Unavailable."""
+        with self._database.begin() as connection:
+            rows = monitor_configs.load(connection, [check.monitor_no for check in checks])
+        return [config for row in rows if (config := self._build(row)) is not None]
+
+    def keep(self, configs: Iterable[MonitorConfig]) -> None:
+        """Remember what was fetched; the least recently fetched go when there are too many."""
+        for config in configs:
+            self._configs[config.monitor_no] = config
+            self._configs.move_to_end(config.monitor_no)
+        while len(self._configs) > self._capacity:
+            self._configs.popitem(last=False)
+
+    def _build(self, row: StoredConfig) -> MonitorConfig | None:
+        try:
+            secrets = self._vault.open(f"monitor:{row.org_id}:{row.monitor_id}", row.secrets) if row.secrets else {}
+        except SecretUnreadable as error:
+            self._logger.error("monitor_secrets_unreadable", monitor_id=row.monitor_id, error=error.message)
+            return None
+        return MonitorConfig(
+            monitor_no=row.monitor_no,
+            monitor_id=row.monitor_id,
+            org_id=self._share(row.org_id),
+            config_version=row.config_version,
+            type=self._share(row.type),
+            name=row.name,
+            target=row.target,
+            interval_s=row.interval_s,
+            timeout_s=row.timeout_s,
+            policy=self._share(
+                Policy(row.failure_threshold, row.recovery_threshold, row.retry_interval_s, row.quorum)
+            ),
+            locations=self._share(tuple(row.location_ids)),
+            assertions=self._share_assertions(tuple(_assertion(item) for item in row.assertions)),
+            http=self._share(_http_options(row.options, secrets)),
+        )
+
+    def _share(self, value: Any) -> Any:
+        """One copy of equal values: thousands of monitors have the same policy and options."""
+        return self._shared.setdefault(value, value)
+
+    def _share_assertions(self, assertions: tuple[Assertion, ...]) -> tuple[Assertion, ...]:
+        shared: tuple[Assertion, ...] = self._shared.setdefault(repr(assertions), assertions)
+        return shared
+
+
+def _assertion(item: dict[str, Any]) -> Assertion:
+    return Assertion(
+        source=item["source"],
+        op=item["op"],
+        value=item.get("value"),
+        name=item.get("name") or "",
+        on_fail=item.get("on_fail") or "down",
+    )
+
+
+def _http_options(options: dict[str, Any], secrets: dict[str, str]) -> HttpOptions:
+    headers = tuple(
+        (name, value if value is not None else secrets.get(f"http.headers.{name}", ""))
+        for name, value in (options.get("headers") or {}).items()
+    )
+    return HttpOptions(
+        method=options.get("method", "GET"),
+        headers=headers,
+        body=options.get("body"),
+        follow_redirects=options.get("follow_redirects", True),
+        verify_tls=options.get("verify_tls", True),
+    )

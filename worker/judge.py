@@ -1,0 +1,168 @@
+"""From results to vote updates and incident changes: pure, so that every race can be tested without a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from common.clock import from_ms
+from common.domain.checks import Result, Verdict
+from common.domain.health import Change, Conclusion, Counted, Health, Vote, advance, conclude, counts, freshness_ms
+from common.domain.incident import EventType, Severity, Status, severity_for
+from common.domain.monitors import MonitorConfig
+from common.domain.slots import next_slot, phase_ms
+from common.domain.traces import check_id
+from common.store.incidents import Alteration, Opening
+from common.store.votes import MonitorFacts, StoredVote, VoteKey, VoteUpdate
+
+
+@dataclass(slots=True)
+class Judged:
+    """A result with the configuration it was probed by."""
+
+    result: Result
+    config: MonitorConfig
+
+    @property
+    def key(self) -> VoteKey:
+        """The vote it speaks to."""
+        return (self.result.check.monitor_no, self.result.location)
+
+
+@dataclass(slots=True)
+class Fold:
+    """All results of one flush for one vote, folded in slot order.
+
+    `counted` moved the vote; `stored` are kept without moving it; `later` came after a change of health and have to
+    be judged on top of it, so that a short outage inside a long backlog is still an outage.
+    """
+
+    update: VoteUpdate | None = None
+    counted: list[Judged] = field(default_factory=list)
+    stored: list[Judged] = field(default_factory=list)
+    later: list[Judged] = field(default_factory=list)
+    changed: bool = False
+
+
+def fold(key: VoteKey, stored: StoredVote | None, judged: Iterable[Judged]) -> Fold:
+    """Fold results into a vote; without a stored vote (monitor or location removed) they are only kept."""
+    outcome = Fold()
+    vote = stored.vote if stored else Vote()
+    for item in sorted(judged, key=lambda j: j.result.check.scheduled_at_ms):
+        if outcome.changed:
+            outcome.later.append(item)
+            continue
+        counted = _counted(item)
+        if stored is None or item.config.config_version < stored.config_floor or not counts(vote, counted):
+            outcome.stored.append(item)
+            continue
+        before, vote = vote, advance(vote, counted, item.config.policy)
+        outcome.counted.append(item)
+        outcome.changed = before.health is not vote.health
+    if stored is not None and outcome.counted:
+        last = outcome.counted[-1].result
+        outcome.update = VoteUpdate(key, stored.version, vote, last.slow, last.observation.verdict)
+    return outcome
+
+
+def _counted(item: Judged) -> Counted:
+    result, config = item.result, item.config
+    observation = result.observation
+    return Counted(
+        slot_ms=result.check.scheduled_at_ms,
+        verdict=observation.verdict,
+        kind=result.check.kind,
+        finished_at_ms=result.finished_at_ms,
+        # Only a failure asks when the next slot is; a hash per healthy check would be wasted.
+        next_slot_ms=0 if observation.verdict is Verdict.UP else _next_slot_ms(result, config),
+        reason=observation.reason,
+        latency_ms=observation.phases.total_ms,
+    )
+
+
+def _next_slot_ms(result: Result, config: MonitorConfig) -> int:
+    interval_ms = config.interval_s * 1000
+    index = config.locations.index(result.location) if result.location in config.locations else 0
+    phase = phase_ms(config.monitor_id, interval_ms, index, max(1, len(config.locations)))
+    return next_slot(result.finished_at_ms, interval_ms, phase)
+
+
+@dataclass(slots=True)
+class Ruling:
+    """What a monitor's changed votes lead to."""
+
+    facts: MonitorFacts
+    conclusion: Conclusion
+    opening: Opening | None = None
+    alteration: Alteration | None = None
+
+
+def rule(facts: MonitorFacts, votes: Sequence[Vote], cause: Judged) -> Ruling | None:
+    """Conclude a monitor's state from its votes; `cause` is the result that changed one. None: nothing changes."""
+    config, now_ms = cause.config, cause.result.check.scheduled_at_ms
+    fresh_ms = freshness_ms(config.interval_s, config.timeout_s)
+    conclusion = conclude(facts.state, votes, config.policy, now_ms=now_ms, fresh_ms=fresh_ms)
+    if conclusion.state == facts.state and conclusion.change is None:
+        return None
+    ruling = Ruling(facts, conclusion)
+    if conclusion.change is Change.OPENED:
+        ruling.opening = _opening(facts, conclusion, cause)
+    elif conclusion.change is not None and facts.open_incident is not None:
+        ruling.alteration = _alteration(facts, conclusion.change, cause)
+    return ruling
+
+
+def _opening(facts: MonitorFacts, conclusion: Conclusion, cause: Judged) -> Opening:
+    result = cause.result
+    return Opening(
+        org_id=facts.org_id,
+        monitor_id=facts.monitor_id,
+        source="monitor",
+        dedup_key=f"monitor:{facts.monitor_id}",
+        title=_title(facts.name, conclusion.state.health),
+        severity=severity_for(Severity(facts.severity), conclusion.state.health),
+        cause=_cause(cause),
+        at=from_ms(result.finished_at_ms),
+        correlation_id=correlation_id(cause),
+        reopened_from=facts.last_resolved,
+    )
+
+
+def _alteration(facts: MonitorFacts, change: Change, cause: Judged) -> Alteration:
+    assert facts.open_incident is not None
+    alteration = {
+        "incident_id": facts.open_incident,
+        "type": EventType(change.value),
+        "at": from_ms(cause.result.finished_at_ms),
+        "correlation_id": correlation_id(cause),
+    }
+    if change is Change.RESOLVED:
+        return Alteration(**alteration, status=Status.RESOLVED, data={"reason": "recovered"})
+    if change is Change.ESCALATED:
+        return Alteration(
+            **alteration,
+            severity=Severity(facts.severity),
+            title=_title(facts.name, Health.DOWN),
+            cause=_cause(cause),
+            data=_cause(cause),
+        )
+    return Alteration(**alteration, data=_cause(cause))
+
+
+def correlation_id(judged: Judged) -> str:
+    """The id that leads from slot to notification: the check's own."""
+    check = judged.result.check
+    return check_id(judged.config.monitor_id, judged.result.location, check.scheduled_at_ms)
+
+
+def _title(name: str, health: Health) -> str:
+    return f"{name} is {health.label}"
+
+
+def _cause(cause: Judged) -> Mapping[str, str]:
+    observation = cause.result.observation
+    told = {"reason": observation.reason.label, "message": observation.message}
+    if observation.failed_assertion is not None:
+        told["expected"] = observation.failed_assertion.expected
+        told["seen"] = observation.failed_assertion.seen
+    return told

@@ -1,0 +1,58 @@
+"""What every probe has in common: one verb, what it is given, and how a failure becomes an observation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from common.domain.assertions import CompiledAssertions, compile_assertions
+from common.domain.checks import Observation, Phases, Reason, Verdict
+from common.domain.egress import EgressRules
+from common.domain.monitors import MonitorConfig
+from common.http.engine import HttpEngine
+from common.http.resolver import Resolver
+
+#: Failures of our own: they say nothing about the target and must never page anybody.
+_OURS = frozenset({Reason.INTERNAL, Reason.WORKER_NETWORK})
+
+
+@dataclass(slots=True)
+class ProbeContext:
+    """What a worker process lends to its probes, and what it remembers between checks of one configuration."""
+
+    engine: HttpEngine
+    resolver: Resolver
+    rules: EgressRules
+    max_compiled: int = 20_000
+    _compiled: dict[int, tuple[int, CompiledAssertions]] = field(default_factory=dict)
+
+    def compiled(self, config: MonitorConfig) -> CompiledAssertions:
+        """The monitor's assertions, compiled once per config_version. Raises ValueError for a wrong one."""
+        known = self._compiled.get(config.monitor_no)
+        if known is not None and known[0] == config.config_version:
+            return known[1]
+        fresh = compile_assertions(config.assertions, config.type)
+        self._compiled.pop(config.monitor_no, None)
+        if len(self._compiled) >= self.max_compiled:
+            # The dictionary is in the order of insertion: the oldest goes, and is compiled again if it is due.
+            del self._compiled[next(iter(self._compiled))]
+        self._compiled[config.monitor_no] = (config.config_version, fresh)
+        return fresh
+
+
+class Probe(Protocol):
+    """Look at a monitor's target once, within `deadline_s` seconds in all.
+
+    Never raises for a failing target: that is an observation. `trace_id` is 32 hexadecimal digits, for protocols that
+    can carry it. Only cancellation passes.
+    """
+
+    async def __call__(
+        self, config: MonitorConfig, deadline_s: float, ctx: ProbeContext, trace_id: str | None = None, /,
+    ) -> Observation: ...
+
+
+def failed(reason: Reason, message: str, phases: Phases, *, code: int = 0, address: str = "") -> Observation:
+    """An observation without a usable answer: down, or unknown when the fault is ours."""
+    verdict = Verdict.UNKNOWN if reason in _OURS else Verdict.DOWN
+    return Observation(verdict, reason, message, code, phases, None, address)

@@ -1,0 +1,57 @@
+"""The http probe: one request through the engine, its response judged by the monitor's assertions."""
+
+from __future__ import annotations
+
+from common.domain.assertions import KEEP_BODY_BYTES, CompiledAssertions, Seen, judge_response
+from common.domain.checks import Observation, Phases, Reason
+from common.domain.monitors import MonitorConfig
+from common.http.exchange import HttpExchange, HttpRequest
+from worker.probes.base import ProbeContext, failed
+
+
+async def probe(
+    config: MonitorConfig, deadline_s: float, ctx: ProbeContext, trace_id: str | None = None, /,
+) -> Observation:
+    """Request the target; latency is the total, redirects and look-up included."""
+    try:
+        compiled = ctx.compiled(config)
+    except ValueError as error:
+        # The API refuses such assertions; an older version of it may not have.
+        return failed(Reason.INTERNAL, f"the monitor's assertions are not valid: {error}", Phases())
+    exchange = await ctx.engine.send(_request(config, deadline_s, compiled, trace_id))
+    if exchange.reason:
+        return failed(
+            exchange.reason, exchange.message, exchange.phases, code=exchange.status, address=exchange.address,
+        )
+    return _judge(exchange, compiled)
+
+
+def _request(
+    config: MonitorConfig, deadline_s: float, compiled: CompiledAssertions, trace_id: str | None,
+) -> HttpRequest:
+    options = config.http
+    return HttpRequest(
+        options.method,
+        config.target,
+        options.headers,
+        options.body.encode("utf-8", "replace") if options.body is not None else None,
+        min(config.timeout_s, deadline_s),
+        options.follow_redirects,
+        options.verify_tls,
+        keep_body_bytes=KEEP_BODY_BYTES if compiled.needs_body else 0,
+        # The span's id is a part of the trace's: both are derived from the check, nothing is random.
+        traceparent=f"00-{trace_id}-{trace_id[16:]}-01" if trace_id else "",
+    )
+
+
+def _judge(exchange: HttpExchange, compiled: CompiledAssertions) -> Observation:
+    seen = Seen(
+        exchange.status,
+        exchange.headers if compiled.needs_headers else (),
+        exchange.body,
+        exchange.phases.total_ms,
+    )
+    judged = judge_response(compiled, seen)
+    return Observation(
+        judged.verdict, judged.reason, judged.message, exchange.status, exchange.phases, judged.failed, exchange.address,
+    )

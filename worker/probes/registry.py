@@ -1,0 +1,15 @@
+"""The index of protocols: a new one is one file beside this and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from worker.probes import http, tcp
+from worker.probes.base import Probe
+
+#: Monitor type → its probe.
+PROBES: Mapping[str, Probe] = MappingProxyType({
+    "http": http.probe,
+    "tcp": tcp.probe,
+})
