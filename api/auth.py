@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 from typing import Any
+from uuid import UUID
 
 from flask import Flask, g, request
 from flask_jwt_extended import (
@@ -136,12 +137,20 @@ def _key_caller(token: str) -> Caller:
     return Caller(key.org_id, key.role, key_id=key.id)
 
 
-def _claims(**how: bool) -> dict[str, Any]:
+def _claims(*, refresh: bool = False, verify_type: bool = True) -> dict[str, Any]:
     try:
-        verify_jwt_in_request(**how)
+        verify_jwt_in_request(refresh=refresh, verify_type=verify_type)
     except (JWTExtendedException, PyJWTError, UnicodeError):
         raise rejected() from None
     claims: dict[str, Any] = get_jwt()
-    if not all(isinstance(claims.get(name), str) for name in ("org", "family")):
+    # Signed by us, so these are there; a token of another version or maker with our key must still not be half read.
+    if not all(_is_id(claims.get(name)) for name in ("sub", "org", "family")) or "exp" not in claims:
         raise rejected()
     return claims
+
+
+def _is_id(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(UUID(value))
+    except ValueError:
+        return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 from flask import Flask, Response
@@ -16,6 +16,7 @@ from api.schemas import Body, Query
 from common.domain.errors import NotFound
 
 View = Callable[..., Any]
+V = TypeVar("V", bound=View)
 
 
 class Facts(TypedDict, total=False):
@@ -63,29 +64,29 @@ class Routes:
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
 
-    def get(self, path: str, **facts: Unpack[Facts]) -> Callable[[View], View]:
+    def get(self, path: str, **facts: Unpack[Facts]) -> Callable[[V], V]:
         """Register a view for GET."""
         return self._add("GET", path, facts)
 
-    def post(self, path: str, **facts: Unpack[Facts]) -> Callable[[View], View]:
+    def post(self, path: str, **facts: Unpack[Facts]) -> Callable[[V], V]:
         """Register a view for POST."""
         return self._add("POST", path, facts)
 
-    def put(self, path: str, **facts: Unpack[Facts]) -> Callable[[View], View]:
+    def put(self, path: str, **facts: Unpack[Facts]) -> Callable[[V], V]:
         """Register a view for PUT."""
         return self._add("PUT", path, facts)
 
-    def patch(self, path: str, **facts: Unpack[Facts]) -> Callable[[View], View]:
+    def patch(self, path: str, **facts: Unpack[Facts]) -> Callable[[V], V]:
         """Register a view for PATCH."""
         return self._add("PATCH", path, facts)
 
-    def delete(self, path: str, **facts: Unpack[Facts]) -> Callable[[View], View]:
+    def delete(self, path: str, **facts: Unpack[Facts]) -> Callable[[V], V]:
         """Register a view for DELETE, answered by 204."""
         facts.setdefault("status", 204)
         return self._add("DELETE", path, facts)
 
-    def _add(self, method: str, path: str, facts: Facts) -> Callable[[View], View]:
-        def register(view: View) -> View:
+    def _add(self, method: str, path: str, facts: Facts) -> Callable[[V], V]:
+        def register(view: V) -> V:
             self._routes.append(Route(method, path, view, facts, self._tag))
             return view
 

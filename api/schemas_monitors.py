@@ -11,19 +11,22 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, Field, PlainValidator, WithJsonSchema
 
 from api.schemas import Body, Name, Severity, web_target
-from common.domain.assertions import MAX_ASSERTIONS, problem
+from common.domain.assertions import problem
 from common.domain.errors import FieldError
 from common.domain.monitors import Assertion
 from common.http.target import Host, parse_authority
 
-KEY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"
+KEY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 MAX_HEADERS = 50
 MAX_HEADER_CHARS = 4096
 MAX_LABELS = 50
+MAX_ASSERTIONS = 50
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
 #: A probe's own business: a user's value would break the framing of the request.
-_HEADERS_OF_OURS = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
+_HEADERS_OF_OURS = frozenset(
+    {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
 
 
 class Secret(BaseModel):
@@ -42,7 +45,7 @@ def _header_value(value: Any) -> str | Secret | None:
     elif value is None:
         return None
     if not isinstance(text, str):
-        raise ValueError('must be a text, {"secret": "…"} or null')
+        raise ValueError('must be a text, {"secret": "…"} or null')  # noqa: TRY004 - pydantic collects ValueErrors
     if len(text) > MAX_HEADER_CHARS:
         raise ValueError(f"must have at most {MAX_HEADER_CHARS} characters")
     if not (text.isascii() and text.replace("\t", " ").isprintable()):
@@ -60,7 +63,7 @@ HeaderValue = Annotated[
                 {"type": "object", "properties": {"secret": {"type": "string"}}, "required": ["secret"]},
                 {"type": "null"},
             ],
-            "description": 'A text; {"secret": "…"} is stored encrypted and reads back as null; null keeps what is stored.',
+            "description": 'A text; {"secret": "…"} is stored encrypted and reads back as null, and null keeps it.',
         }
     ),
 ]
@@ -83,7 +86,9 @@ class HttpIn(Body):
     """The request of an http monitor."""
 
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
-    headers: Annotated[dict[str, HeaderValue], Field(max_length=MAX_HEADERS), AfterValidator(_headers)] = {}
+    headers: Annotated[dict[str, HeaderValue], Field(max_length=MAX_HEADERS), AfterValidator(_headers)] = Field(
+        default_factory=dict
+    )
     body: Annotated[str | None, Field(max_length=65_536)] = None
     follow_redirects: bool = True
     verify_tls: bool = True
@@ -132,7 +137,7 @@ class MonitorIn(Body):
     recovery_threshold: Annotated[int, Field(ge=1, le=100)] = 1
     retry_interval_seconds: Annotated[int, Field(ge=1, le=86_400)] = 5
     severity: Severity = "error"
-    labels: Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)] = {}
+    labels: Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     locations: Annotated[
         list[LocationName] | None, Field(min_length=1, max_length=100, description="Default: the server's own.")
     ] = None
@@ -142,7 +147,7 @@ class MonitorIn(Body):
     enabled: bool = True
     parent_id: Annotated[str | None, Field(max_length=36), AfterValidator(lambda v: v and _uuid(v))] = None
     http: HttpIn | None = None
-    assertions: Annotated[list[AssertionIn], Field(max_length=MAX_ASSERTIONS)] = []
+    assertions: Annotated[list[AssertionIn], Field(max_length=MAX_ASSERTIONS)] = Field(default_factory=list)
 
     @property
     def timeout(self) -> float:

@@ -82,7 +82,7 @@ def actor_name(lane: Lane) -> str:
     return _CHECK_ACTORS[lane]
 
 
-class EventLoop(Middleware):  # type: ignore[misc]
+class EventLoop(Middleware):
     """Dramatiq's AsyncIO middleware on uvloop, with waiting threads that wake once a second instead of ten times."""
 
     def __init__(self) -> None:
@@ -109,12 +109,12 @@ class EventLoop(Middleware):  # type: ignore[misc]
             self.thread.join()
 
 
-class _Consumer(_RedisConsumer):  # type: ignore[misc]
+class _Consumer(_RedisConsumer):
     """Dramatiq's consumer, except that a body that is not a message is set aside instead of stopping the queue."""
 
     def __next__(self) -> Any:
         try:
-            return super().__next__()
+            return super().__next__()  # type: ignore[no-untyped-call]
         except DecodeError as error:
             telemetry.MESSAGES_REFUSED.labels(self.queue_name).inc()
             self._set_aside(error.data)
@@ -129,7 +129,7 @@ class _Consumer(_RedisConsumer):  # type: ignore[misc]
                 broker.do_nack(self.queue_name, message_id)
 
 
-class QueueBroker(RedisBroker):  # type: ignore[misc]
+class QueueBroker(RedisBroker):
     """Dramatiq's Redis broker with our prefetch and polling per queue."""
 
     @property
@@ -141,8 +141,10 @@ class QueueBroker(RedisBroker):  # type: ignore[misc]
         """A consumer of a queue; what Dramatiq proposes for prefetch and timeout is replaced by ours."""
         del timeout
         if queue_name.endswith(".DQ"):
-            return _Consumer(self, queue_name, prefetch, _DELAYED_POLL_MS)
-        return _Consumer(self, queue_name, PREFETCH.get(queue_name.split(".", 1)[0], prefetch), _POLL_MS)
+            poll_ms = _DELAYED_POLL_MS
+        else:
+            prefetch, poll_ms = PREFETCH.get(queue_name.split(".", 1)[0], prefetch), _POLL_MS
+        return _Consumer(self, queue_name, prefetch, poll_ms)  # type: ignore[no-untyped-call]
 
 
 def make_broker(
@@ -159,7 +161,7 @@ def make_broker(
     client = redis.Redis.from_url(
         redis_url, retry=Retry(NoBackoff(), 0), socket_timeout=10, socket_connect_timeout=5, health_check_interval=15
     )
-    return QueueBroker(
+    return QueueBroker(  # type: ignore[no-untyped-call]
         client=client,
         namespace="tocsin",
         middleware=[*middleware, Retries(max_retries=max_retries, min_backoff=1000, max_backoff=15_000)],

@@ -79,9 +79,21 @@ class EmbeddedUrls:
 
 
 class EmbeddedServers:
-    """Owns both servers of one data directory. Its methods are for the main thread (common.spawn says why)."""
+    """Owns both servers of one data directory, or the one that is wanted.
 
-    def __init__(self, data_dir: Path, on_progress: Callable[[str], None]) -> None:
+    Its methods are for the main thread (common.spawn says why).
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        on_progress: Callable[[str], None],
+        *,
+        postgres: bool = True,
+        valkey: bool = True,
+    ) -> None:
+        self._wants_postgres = postgres
+        self._wants_valkey = valkey
         self._dir = data_dir.absolute()
         self._say = on_progress
         self._account = SERVER_ACCOUNT if os.geteuid() == 0 else None
@@ -141,23 +153,35 @@ class EmbeddedServers:
         self._lock = _own_stack(self._dir)
         programs = reachable_programs(self._dir, self._account, self._say)
         (self._dir / "logs").mkdir(mode=0o700, exist_ok=True)
-        _private_dir(self._dir / "valkey", self._account)
         run = self._run = _socket_dir(self._dir, self._account)
-        postgres = Server(_postgres_spec(programs, self._dir, run), self._dir, self._account, self._say)
-        valkey = Server(_valkey_spec(programs, self._dir, run), self._dir, self._account, self._say)
-        self._servers = [postgres, valkey]
-        valkey.launch()  # first: it loads its data meanwhile
-        if not cluster.exists():
-            self._say("creating the database")
-            _init_cluster(programs.initdb, cluster, postgres, self._account)
-        _write_config(self._dir, run)
-        postgres.launch()
+        if self._wants_valkey:
+            # First: it loads its data meanwhile.
+            _private_dir(self._dir / "valkey", self._account)
+            self._launch(_valkey_spec(programs, self._dir, run))
+        if self._wants_postgres:
+            self._launch_postgres(programs, run)
         await_ready(self._servers, self._say)
-        _create_database(run)
+        if self._wants_postgres:
+            _create_database(run)
         return EmbeddedUrls(
             database_url=f"postgresql://tocsin@/tocsin?host={quote(str(run), safe='/')}&port=5432",
             redis_url=f"unix://{quote(str(run / 'valkey.sock'), safe='/')}?db=0",
         )
+
+    def _launch(self, spec: ServerSpec) -> None:
+        server = Server(spec, self._dir, self._account, self._say)
+        self._servers.append(server)
+        server.launch()
+
+    def _launch_postgres(self, programs: Programs, run: Path) -> None:
+        server = Server(_postgres_spec(programs, self._dir, run), self._dir, self._account, self._say)
+        self._servers.insert(0, server)  # stopped first, as the one with the most to finish
+        cluster = self._dir / "postgres"
+        if not cluster.exists():
+            self._say("creating the database")
+            _init_cluster(programs.initdb, cluster, server, self._account)
+        _write_config(self._dir, run)
+        server.launch()
 
 
 def _make_data_dir(data_dir: Path, account: Account | None) -> Path:
@@ -246,7 +270,7 @@ def _init_cluster(initdb: Path, cluster: Path, postgres: Server, account: Accoun
     _private_dir(fresh, maker)
     # Trust is right here: a socket is the only way in, and its directory is 0700 and belongs to the owner of the data.
     options = ["--username=tocsin", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--locale=C"]
-    options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-sync", "--no-instructions"]
+    options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--sync-method=syncfs", "--no-instructions"]
     postgres.run_tool([str(initdb), f"--pgdata={fresh}", *options], maker)
     if account:
         for folder, _, files in os.walk(fresh):

@@ -69,5 +69,5 @@ def registry(*, shared: bool) -> CollectorRegistry:
     if not shared:
         return REGISTRY
     merged = CollectorRegistry()
-    multiprocess.MultiProcessCollector(merged)
+    multiprocess.MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
     return merged

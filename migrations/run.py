@@ -1,20 +1,37 @@
 """Bring the database to this version's schema, once, whoever else starts at the same time.
 
-`python -m migrations.run` is what `tocsin migrate` and `tocsin up` start.
+`python -m migrations.run` is what `tocsin migrate` and `tocsin up` start. It also makes the first organization with
+its administrator, and says where the credentials are.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
+
+from common import log
+from common.domain.errors import SettingsError
+from common.passwords import Passwords
+from common.settings import Settings, load_settings
+from common.store.accounts import Credentials, FirstAdmin, bootstrap
+from common.store.engine import DatabaseRole
 
 #: Any number, the same for all versions: whoever holds it migrates, the others wait and then find nothing to do.
 _LOCK_ID = 7305061971
+
+CREDENTIALS_FILE = "credentials.json"
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
@@ -27,17 +44,97 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 def migrate(database_url: str) -> None:
     """Upgrade to the newest revision, under an advisory lock of the session."""
+    with _locked(database_url) as connection:
+        _upgrade(connection)
+
+
+def migrate_and_bootstrap(settings: Settings) -> str | None:
+    """Migrate; make the first administrator if there is none. What the operator has to be told, None for nothing."""
+    if settings.database_url is None:
+        raise SettingsError("DATABASE_URL must be set to migrate; `tocsin up` starts everything by itself")
+    with _locked(settings.database_url.get_secret_value()) as connection:
+        _upgrade(connection)
+        with connection.begin():
+            connection.exec_driver_sql(f"SET LOCAL ROLE {DatabaseRole.OWNER}")
+            credentials = bootstrap(connection, _first_admin(settings), Passwords().hash)
+            # Before the commit: credentials that nobody can read any more would lock everybody out.
+            return None if credentials is None else _hand_over(credentials, settings)
+
+
+def main() -> int:
+    """Migrate by the environment's settings; the exit status."""
+    try:
+        settings = load_settings()
+        log.configure("migrate", level=settings.log_level, style=settings.log_format)
+        message = migrate_and_bootstrap(settings)
+    except SettingsError as error:
+        sys.stderr.write(f"tocsin migrate: {error.message}\n")
+        return 2
+    except OperationalError as error:
+        # Only the first line: the rest repeats the statement.
+        sys.stderr.write(f"tocsin migrate: the database cannot be reached: {str(error.orig).splitlines()[0]}\n")
+        return 1
+    if message is not None:
+        sys.stdout.write(f"{message}\n")
+    return 0
+
+
+@contextmanager
+def _locked(database_url: str) -> Iterator[Connection]:
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql("SELECT pg_advisory_lock(%(id)s)", {"id": _LOCK_ID})
         connection.commit()
         try:
-            command.upgrade(alembic_config(connection), "head")
-            connection.commit()
-            connection.exec_driver_sql("SELECT keep_result_partitions(2, 3650)")
-            connection.commit()
+            yield connection
         finally:
             connection.rollback()
             connection.exec_driver_sql("SELECT pg_advisory_unlock(%(id)s)", {"id": _LOCK_ID})
             connection.commit()
     engine.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    command.upgrade(alembic_config(connection), "head")
+    connection.commit()
+    connection.exec_driver_sql("SELECT keep_result_partitions(2, 3650)")
+    connection.commit()
+
+
+def _first_admin(settings: Settings) -> FirstAdmin:
+    password = settings.admin_password
+    return FirstAdmin(settings.admin_email, password.get_secret_value() if password else None, settings.location)
+
+
+def _hand_over(credentials: Credentials, settings: Settings) -> str:
+    """Write the credentials where only we can read them; without such a place they are in the message, this once."""
+    path = settings.data_dir / CREDENTIALS_FILE
+    content = {"url": settings.base_url, **asdict(credentials)}
+    try:
+        _write_private(path, json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        return (
+            f"First start: {path} cannot be written ({error.strerror}); keep this, it is shown once: "
+            f"e-mail {credentials.email}, password {credentials.password}, API key {credentials.api_key}"
+        )
+    return f"First start: login {credentials.email}; password and an API key are in {path}"
+
+
+def _write_private(path: Path, content: str) -> None:
+    """Readable by us alone from the first byte, and whole or not there at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
-
-import psycopg
 
 from common import log
 from common.clock import DatabaseClock
-from common.domain.errors import Unavailable
 from common.store import schedule
-from common.store.engine import Database, listen
+from common.store.engine import Connection, Database, Listener
 from common.store.schedule import LANES_CHANNEL, MONITORS_CHANNEL
 from scheduler.dispatch import Change, LaneNote
 
@@ -30,7 +26,7 @@ class Loader:
         self._clock = clock
         self._hand_over = hand_over
         self._floor: str | None = None
-        self._ear: psycopg.Connection[Any] | None = None
+        self._listener = Listener(database, (MONITORS_CHANNEL, LANES_CHANNEL))
         self._logger = log.get_logger()
 
     def step(self) -> bool:
@@ -51,27 +47,18 @@ class Loader:
                 self._hand_over(confirmation)
         self._floor = floor
         self.loaded.set()
-        self._wait()
+        for channel, payload in self._listener.wait(0.5):
+            if channel == LANES_CHANNEL:
+                self._note_lanes(payload)
         return True
 
-    def _load_all(self, connection: schedule.Connection) -> None:
+    def _load_all(self, connection: Connection) -> None:
         count = 0
         for chunk in schedule.active(connection):
             count += len(chunk)
             for timing in chunk:
                 self._hand_over(timing)
         self._logger.info("monitors_loaded", monitors=count)
-
-    def _wait(self) -> None:
-        try:
-            if self._ear is None:
-                self._ear = self._database.raw_connection()
-            for channel, payload in listen(self._ear, (MONITORS_CHANNEL, LANES_CHANNEL), 0.5):
-                if channel == LANES_CHANNEL:
-                    self._note_lanes(payload)
-        except psycopg.Error as error:
-            self._ear = None
-            raise Unavailable("The database cannot be reached.") from error
 
     def _note_lanes(self, payload: str) -> None:
         for part in filter(None, payload.split(",")):

@@ -157,7 +157,7 @@ class Wheel:
             for key in self._buckets.pop(tick):
                 entry = self._entries.get(key)
                 # A removed entry, or one whose timing changed and that stands in another bucket now.
-                if entry is not None and _tick(entry.next_ms) == tick and entry.next_ms > after_ms:
+                if entry is not None and _tick(entry.next_ms) == tick:
                     yield key, entry
 
     @staticmethod

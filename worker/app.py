@@ -106,16 +106,14 @@ def _watch(worker: dramatiq.Worker, stop: threading.Event) -> int:
 
 
 def _declare(broker: QueueBroker, lane: Lane, location: str, runner: CheckRunner) -> None:
-    async def check(payload: Any) -> None:
-        await runner.run(payload, lane)
-
-    dramatiq.actor(
-        check,
+    @dramatiq.actor(
         broker=broker,
         actor_name=actor_name(lane),
         queue_name=queue_name(lane, location),
         throws=(UnreadableMessage,),
     )
+    async def check(payload: Any) -> None:
+        await runner.run(payload, lane)
 
 
 def _wait_for_location(database: Database, settings: Settings, stop: threading.Event) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from common.clock import from_ms
 from common.domain.checks import Result, Verdict
@@ -130,23 +130,20 @@ def _opening(facts: MonitorFacts, conclusion: Conclusion, cause: Judged) -> Open
 
 def _alteration(facts: MonitorFacts, change: Change, cause: Judged) -> Alteration:
     assert facts.open_incident is not None
-    alteration = {
-        "incident_id": facts.open_incident,
-        "type": EventType(change.value),
-        "at": from_ms(cause.result.finished_at_ms),
-        "correlation_id": correlation_id(cause),
-    }
+    base = Alteration(
+        facts.open_incident,
+        EventType(change.value),
+        from_ms(cause.result.finished_at_ms),
+        correlation_id(cause),
+        data=_cause(cause),
+    )
     if change is Change.RESOLVED:
-        return Alteration(**alteration, status=Status.RESOLVED, data={"reason": "recovered"})
+        return replace(base, status=Status.RESOLVED, data={"reason": "recovered"})
     if change is Change.ESCALATED:
-        return Alteration(
-            **alteration,
-            severity=Severity(facts.severity),
-            title=_title(facts.name, Health.DOWN),
-            cause=_cause(cause),
-            data=_cause(cause),
+        return replace(
+            base, severity=Severity(facts.severity), title=_title(facts.name, Health.DOWN), cause=_cause(cause)
         )
-    return Alteration(**alteration, data=_cause(cause))
+    return base
 
 
 def correlation_id(judged: Judged) -> str:

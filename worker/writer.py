@@ -15,13 +15,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from sqlalchemy.exc import DBAPIError
-
 from common import log, telemetry
-from common.domain.errors import Unavailable
+from common.domain.errors import Contended, Unavailable
 from common.domain.health import Change
 from common.store import incidents, result_log, votes
-from common.store.engine import Connection, Database, Trouble, classify, commit_durably
+from common.store.engine import Connection, Database, commit_durably
 from common.store.schedule import note_lanes
 from common.store.votes import StateUpdate, VoteKey
 from worker.judge import Fold, Judged, Ruling, correlation_id, fold, rule
@@ -112,14 +110,12 @@ class Writer:
         self._trying = len(flush)
         try:
             done, again = self._commit(flush)
+        except Contended:
+            self._trying = 0
+            return True  # the same again, now
         except Unavailable:
             self._trying = 0
             raise
-        except DBAPIError as error:
-            if classify(error) is not Trouble.RACE:
-                raise
-            self._trying = 0
-            return True
         self._finish(done, again, len(flush))
         telemetry.WRITER_BATCH.observe(len(flush))
         telemetry.WRITER_COMMIT.observe(time.perf_counter() - started)

@@ -76,7 +76,7 @@ _RESERVED = _networks("192.88.99.0/24", "64:ff9b:1::/48", "3fff::/20", "5f00::/1
 
 _V4_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 #: An IPv4 address in the last 32 bits: NAT64, SIIT, the deprecated "compatible" form.
-_V4_IN_TAIL = tuple(ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96"))
+_V4_IN_TAIL = _networks("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96")
 _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 
 
@@ -118,11 +118,12 @@ def _parts(address: Address) -> Iterator[Address]:
     if address.teredo is not None:
         yield from address.teredo
     # :: and ::1 lie in ::/96 and are themselves, not 0.0.0.0 and 0.0.0.1.
-    if bits > 1 and any(address in network for network in _V4_IN_TAIL):
-        yield ipaddress.IPv4Address(bits & 0xFFFFFFFF)
+    embedded = [bits & 0xFFFFFFFF] if bits > 1 and _within(address, _V4_IN_TAIL) else []
     if address in _LOCAL_NAT64:
-        # RFC 6052 for a /48 prefix: 16 bits, eight zero bits, 16 bits.
-        yield ipaddress.IPv4Address((bits >> 64 & 0xFFFF) << 16 | bits >> 40 & 0xFFFF)
+        # Or, by RFC 6052 for a /48 prefix: 16 bits, eight zero bits, 16 bits. Which of the two is the gateway's
+        # secret, so both are judged; the empty one is the one that it is not.
+        embedded.append((bits >> 64 & 0xFFFF) << 16 | bits >> 40 & 0xFFFF)
+    yield from (ipaddress.IPv4Address(inner) for inner in embedded if inner)
 
 
 def _never(address: Address) -> Denial | None:

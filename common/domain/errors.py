@@ -11,6 +11,7 @@
     │   ├── NotFound               404 <RESOURCE>_NOT_FOUND
     │   └── Conflict               409 CONFLICT (or a more exact code)
     ├── Unavailable            503: a part that we need is away; `retry_after_s`
+    │   └── Contended              503: lost a race for rows (deadlock, lock timeout): the same again, now
     └── DomainError            a rule of the pure core was broken: a bug, never user input
 """
 
@@ -110,6 +111,13 @@ class Unavailable(TocsinError):
     def __init__(self, message: str, *, retry_after_s: int = 5) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Contended(Unavailable):
+    """The database chose another transaction over this one; the same again may well succeed at once."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_s=1)
 
 
 class DomainError(TocsinError):

@@ -6,7 +6,7 @@ vote; `conclude` reads all votes of a monitor and says what its state becomes an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -239,7 +239,7 @@ def conclude(state: State, votes: Iterable[Vote], policy: Policy, *, now_ms: int
     return Conclusion(State(wanted, _worst(state.incident_worst, wanted, change)), change)
 
 
-def _quorum(healths: list[Health], quorum: int | None) -> Health:
+def _quorum(healths: Sequence[Health], quorum: int | None) -> Health:
     needed = quorum if quorum is not None else len(healths) // 2 + 1
     if sum(health is Health.DOWN for health in healths) >= needed:
         return Health.DOWN

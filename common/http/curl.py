@@ -18,7 +18,10 @@ _GROUPS = "X25519:P-256:X448:P-521:P-384:ffdhe2048:ffdhe3072"
 class Handle:
     """A libcurl easy handle that is used again and again. Setting and reading an option costs 0.1-0.3 µs."""
 
-    __slots__ = ("_body", "_ca_file", "_header_lines", "_limit", "_plain", "_room", "_user_agent", "body_bytes", "curl", "too_large")
+    __slots__ = (
+        "_body", "_ca_file", "_header_lines", "_limit", "_plain", "_room", "_user_agent",
+        "body_bytes", "curl", "too_large",
+    )
 
     def __init__(self, user_agent: str, ca_file: str) -> None:
         self.curl = pycurl.Curl()
@@ -104,6 +107,7 @@ class Handle:
 
     @property
     def headers_too_large(self) -> bool:
+        """More than what any sane server sends; libcurl took it all the same."""
         return sum(map(len, self._header_lines)) > MAX_HEADER_BYTES
 
     @property

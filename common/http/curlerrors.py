@@ -59,6 +59,7 @@ class Scene:
 
     @property
     def where(self) -> str:
+        """Host, address and port, for messages."""
         place = f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
         return place if self.host == self.address else f"{self.host} ({place})"
 
@@ -91,14 +92,13 @@ def _explain_timeout(curl: pycurl.Curl, scene: Scene) -> tuple[Reason, str]:
 
 
 def _explain_certificate(curl: pycurl.Curl, text: str, scene: Scene) -> tuple[Reason, str]:
-    verdict = curl.getinfo(pycurl.SSL_VERIFYRESULT)
-    # libcurl compares the name itself; the chain is good then and the result 0.
+    # libcurl compares the name itself, after OpenSSL has passed the chain; the result says nothing then.
     default = (
         (Reason.TLS_HOSTNAME_MISMATCH, "the certificate of {where} is for another host")
-        if verdict == 0 and "subject name" in text
+        if "subject name" in text
         else (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} was not accepted")
     )
-    reason, template = _CERTIFICATE.get(verdict, default)
+    reason, template = _CERTIFICATE.get(curl.getinfo(pycurl.SSL_VERIFYRESULT), default)
     return reason, template.format(where=scene.where)
 
 

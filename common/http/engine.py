@@ -33,7 +33,7 @@ _JUDGED_ADDRESSES = 16_384
 class HttpEngine:
     """Sends requests on the loop that first uses it; one engine per process is enough."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root names each
         self,
         resolver: Resolver,
         rules: EgressRules,

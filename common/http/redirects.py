@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from common.domain.checks import Reason
 from common.http.exchange import HttpExchange, HttpRequest
@@ -13,6 +13,7 @@ from common.http.target import Target, parse_target
 
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
 _USUAL_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_ASCII = "".join(chr(code) for code in range(0x21, 0x7F))
 FOLLOWED = frozenset({301, 302, 303, 307, 308})
 
 
@@ -65,8 +66,8 @@ def next_hop(hop: Hop, request: HttpRequest, exchange: HttpExchange) -> Hop | De
 
 
 def _resolve(base: Target, location: str) -> Target | str:
-    # Servers send blanks and UTF-8 in Location; header text is Latin-1 so far.
-    text = location.encode("latin-1").decode("utf-8", "replace").replace(" ", "%20")
+    # Servers send blanks and bytes of any encoding; they go back as they came, percent-encoded.
+    text = quote(location.encode("latin-1"), safe=_ASCII)
     try:
         joined = urljoin(base.url, text)
     except ValueError:

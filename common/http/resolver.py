@@ -26,13 +26,14 @@ MAX_TTL_S = 300.0
 NEGATIVE_TTL_S = 1.0
 #: c-ares keeps "no such name" for as long as the zone says, an hour maybe; we drop its cache this often instead.
 FLUSH_S = 1.0
-#: ares.h; pycares does not name it. Our order is IPv4 first, and sorting would cost a socket per address.
-_AI_NOSORT = 1 << 7
+_RECEIVE_BYTES = 1024 * 1024
+#: ARES_AI_NOSORT of ares.h, which pycares does not name: sorting costs a socket per address, our order is IPv4 first.
+_FLAGS = 1 << 7
 
 _errno = pycares.errno
 _NOT_FOUND = frozenset({_errno.ARES_ENOTFOUND, _errno.ARES_ENODATA, _errno.ARES_ENONAME, _errno.ARES_EBADNAME})
 _REASONS: dict[int, tuple[Reason, str]] = {
-    **{code: (Reason.DNS_NOT_FOUND, "no such host: {host}") for code in _NOT_FOUND},
+    **dict.fromkeys(_NOT_FOUND, (Reason.DNS_NOT_FOUND, "no such host: {host}")),
     _errno.ARES_ETIMEOUT: (Reason.DNS_TIMEOUT, "no answer from DNS for {host}"),
     _errno.ARES_ESERVFAIL: (Reason.DNS_FAILED, "DNS could not resolve {host} (server failure)"),
     _errno.ARES_EREFUSED: (Reason.DNS_FAILED, "DNS refused to resolve {host}"),
@@ -87,7 +88,8 @@ class Resolver:
         done, _ = await asyncio.wait((query,), timeout=max(0.0, timeout_s))
         if done:
             return query.result()
-        return Resolution(reason=Reason.DNS_TIMEOUT, message=f"no answer from DNS for {parsed.name} within {timeout_s:.3g} s")
+        message = f"no answer from DNS for {parsed.name} within {timeout_s:.3g} s"
+        return Resolution(reason=Reason.DNS_TIMEOUT, message=message)
 
     def close(self) -> None:
         """Give up what is under way; waiters get DNS_FAILED."""
@@ -109,7 +111,7 @@ class Resolver:
             self._channel = self._open_channel()
         callback = functools.partial(self._answered_in_thread, loop, host, query)
         try:
-            self._channel.getaddrinfo(host, None, flags=_AI_NOSORT, callback=callback)
+            self._channel.getaddrinfo(host, None, flags=_FLAGS, callback=callback)
         except pycares.AresError as error:
             # Some failures come by callback as well; the first one counts.
             self._settle(host, query, None, error.args[0] if error.args else _errno.ARES_EBADNAME)
@@ -120,6 +122,8 @@ class Resolver:
             timeout=TRY_TIMEOUT_S,
             tries=TRIES,
             servers=self._nameservers or None,
+            # A burst of answers must fit in: a lost one costs its check a second.
+            socket_receive_buffer_size=_RECEIVE_BYTES,
             # Hosts file before DNS. Whatever resolv.conf says of search domains and options still counts.
             lookups="fb",
         )
@@ -138,7 +142,13 @@ class Resolver:
             # The loop was closed while c-ares was still asking; nobody waits any more.
             return
 
-    def _settle(self, host: str, query: asyncio.Future[Resolution], answer: pycares.AddrInfoResult | None, error: int | None) -> None:
+    def _settle(
+        self,
+        host: str,
+        query: asyncio.Future[Resolution],
+        answer: pycares.AddrInfoResult | None,
+        error: int | None,
+    ) -> None:
         if query.done():
             return
         resolution, ttl_s = _read(host, answer, error)

@@ -1,4 +1,4 @@
-"""Watch libcurl's sockets: by an epoll of our own that the loop watches as one file, or by the loop where there is none.
+"""Watch libcurl's sockets: by an epoll of our own, one file to the loop, or by the loop where there is no epoll.
 
 Measured with 2,000 target addresses: uvloop's own watchers cost eight system calls and 57 µs a request, ours three and
 40 µs (perform(), without any loop: 33 µs). A connection lives for one request, so setting up is what counts.
@@ -22,11 +22,13 @@ _IN, _OUT, _ERR = pycurl.CSELECT_IN, pycurl.CSELECT_OUT, pycurl.CSELECT_ERR
 
 
 class Sockets(Protocol):
-    """Watch a socket for CURL_POLL_IN (1), OUT (2) or both (3); 0 is no more."""
+    """What watches sockets for libcurl."""
 
-    def watch(self, fd: int, wanted: int) -> None: ...
+    def watch(self, fd: int, wanted: int) -> None:
+        """Watch a socket for CURL_POLL_IN (1), OUT (2) or both (3); 0 ends it."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Watch nothing any more."""
 
 
 def open_sockets(loop: asyncio.AbstractEventLoop, on_ready: OnReady) -> Sockets:
@@ -43,6 +45,7 @@ class LoopSockets:
         self._watched: dict[int, int] = {}
 
     def watch(self, fd: int, wanted: int) -> None:
+        """Add and remove what has changed."""
         before = self._watched.pop(fd, 0)
         added, gone = wanted & ~before, before & ~wanted
         # Add before remove: the loop then changes its one watcher instead of building another.
@@ -58,6 +61,7 @@ class LoopSockets:
             self._watched[fd] = wanted
 
     def close(self) -> None:
+        """Take all watchers off the loop."""
         for fd in list(self._watched):
             self.watch(fd, 0)
 
@@ -85,8 +89,13 @@ if sys.platform == "linux":
             loop.add_reader(self._epoll.fileno(), self._collect)
 
         def watch(self, fd: int, wanted: int) -> None:
+            """One system call for each change."""
             if wanted and fd in self._watched:
-                self._epoll.modify(fd, _EVENTS[wanted])
+                try:
+                    self._epoll.modify(fd, _EVENTS[wanted])
+                except FileNotFoundError:
+                    # Closed behind our back and its number used again: to the kernel this is a new file.
+                    self._epoll.register(fd, _EVENTS[wanted])
             elif wanted:
                 self._watched.add(fd)
                 self._epoll.register(fd, _EVENTS[wanted])
@@ -97,6 +106,7 @@ if sys.platform == "linux":
                     self._epoll.unregister(fd)
 
         def close(self) -> None:
+            """Close the epoll; the sockets are libcurl's."""
             self._loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
             self._watched.clear()

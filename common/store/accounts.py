@@ -26,13 +26,13 @@ SELECT email, name, role, tokens_valid_after
   FROM auth_session(%(user_id)s::uuid, %(org_id)s::uuid, %(family_id)s::uuid)
 """
 
-_ADD_TOKEN = """
+_CONTINUE_FAMILY = """
 INSERT INTO refresh_tokens (id, family_id, org_id, user_id, expires_at)
 VALUES (%(id)s, %(family_id)s, %(org_id)s, %(user_id)s, clock_timestamp() + %(lifetime_s)s * interval '1 second')
 """
 
 # Use a refresh token up. Of two that try, one gets the row; the other finds used_at set and no row.
-_USE_TOKEN = """
+_USE_UP = """
 UPDATE refresh_tokens SET used_at = clock_timestamp()
  WHERE org_id = %(org_id)s AND id = %(id)s AND used_at IS NULL AND revoked_at IS NULL AND expires_at > clock_timestamp()
 RETURNING user_id::text
@@ -109,7 +109,7 @@ def session(connection: Connection, *, user_id: str, org_id: str, family_id: str
 def add_token(connection: Connection, token: RefreshToken) -> None:
     """Store a refresh token: the first of a family opens the session, each next one continues it."""
     connection.exec_driver_sql(
-        _ADD_TOKEN,
+        _CONTINUE_FAMILY,
         {
             "id": token.id,
             "family_id": token.family_id,
@@ -122,7 +122,7 @@ def add_token(connection: Connection, token: RefreshToken) -> None:
 
 def use_token(connection: Connection, *, org_id: str, token_id: str) -> str | None:
     """Use a refresh token up; its user's id, or None when it was used, revoked or has expired."""
-    user_id: str | None = connection.exec_driver_sql(_USE_TOKEN, {"org_id": org_id, "id": token_id}).scalar()
+    user_id: str | None = connection.exec_driver_sql(_USE_UP, {"org_id": org_id, "id": token_id}).scalar()
     return user_id
 
 

@@ -14,9 +14,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from common.domain.errors import Unavailable
+from common.domain.errors import Contended, Unavailable
 
-__all__ = ["Connection", "Database", "DatabaseRole", "Trouble", "classify", "commit_durably", "listen", "now_s"]
+__all__ = ["Connection", "Database", "DatabaseRole", "Listener", "Trouble", "classify", "commit_durably", "now_s"]
 
 
 class DatabaseRole(StrEnum):
@@ -119,7 +119,7 @@ class Database:
         """A transaction, committed at the end, rolled back by an exception.
 
         With `org_id` the API's row-level security shows that organization; without it, none. Raises Unavailable
-        when the database cannot be reached.
+        when the database cannot be reached and Contended when another transaction won.
         """
         try:
             with self._engine.connect() as connection:
@@ -127,8 +127,11 @@ class Database:
                 with connection.begin():
                     yield connection
         except (DBAPIError, PoolTimeout) as error:
-            if classify(error) is Trouble.AWAY:
+            trouble = classify(error)
+            if trouble is Trouble.AWAY:
                 raise Unavailable("The database cannot be reached.") from error
+            if trouble is Trouble.RACE:
+                raise Contended("The database is busy with a conflicting change.") from error
             raise
 
     def dispose(self) -> None:
@@ -151,13 +154,29 @@ def now_s(connection: Connection) -> float:
     return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
 
-def listen(
-    connection: psycopg.Connection[Any], channels: tuple[str, ...], timeout_s: float
-) -> list[tuple[str, str]]:
-    """(channel, payload) of what was notified within the timeout. A hint only: also look now and then."""
-    for channel in channels:
-        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-    heard = list(connection.notifies(timeout=timeout_s, stop_after=1))
-    if heard:
-        heard.extend(connection.notifies(timeout=0))
-    return [(notice.channel, notice.payload) for notice in heard]
+class Listener:
+    """Hears NOTIFY on some channels, through a connection of its own. A hint only: also look now and then."""
+
+    def __init__(self, database: Database, channels: tuple[str, ...]) -> None:
+        self._database = database
+        self._channels = channels
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def wait(self, timeout_s: float) -> list[tuple[str, str]]:
+        """(channel, payload) of what was notified within the timeout. Raises Unavailable."""
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            heard = list(self._connection.notifies(timeout=timeout_s, stop_after=1))
+            if heard:
+                heard.extend(self._connection.notifies(timeout=0))
+        except psycopg.Error as error:
+            self._connection = None
+            raise Unavailable("The database cannot be reached.") from error
+        return [(notice.channel, notice.payload) for notice in heard]
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection = self._database.raw_connection()
+        for channel in self._channels:
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        return connection

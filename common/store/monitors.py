@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import RowMapping
 
 from common.domain.errors import NotFound
 from common.store.engine import Connection
@@ -130,7 +129,7 @@ class MonitorSettings:
     assertions: Sequence[Mapping[str, Any]]
 
 
-def get(connection: Connection, *, org_id: str, monitor_id: str, lock: bool = False) -> RowMapping:
+def get(connection: Connection, *, org_id: str, monitor_id: str, lock: bool = False) -> dict[str, Any]:
     """One monitor with its state, on request locked until the transaction ends. Raises NotFound."""
     keys = {"org_id": org_id, "id": monitor_id}
     if lock:
@@ -138,18 +137,18 @@ def get(connection: Connection, *, org_id: str, monitor_id: str, lock: bool = Fa
     row = connection.exec_driver_sql(_GET, keys).mappings().first()
     if row is None:
         raise NotFound("monitor")
-    return row
+    return dict(row)
 
 
 def list_page(
     connection: Connection, *, org_id: str, limit: int, before: tuple[datetime, str] | None = None
-) -> list[RowMapping]:
+) -> list[dict[str, Any]]:
     """Monitors with their states, newest first."""
     before_at, before_id = before or (None, None)
     rows = connection.exec_driver_sql(
         _LIST, {"org_id": org_id, "limit": limit, "before_at": before_at, "before_id": before_id}
     )
-    return list(rows.mappings())
+    return [dict(row) for row in rows.mappings()]
 
 
 def id_by_key(connection: Connection, *, org_id: str, key: str) -> str | None:

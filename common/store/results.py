@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -31,26 +32,29 @@ SELECT r.scheduled_at, r.location, l.name AS location_name, r.verdict::text::sma
 """
 
 
-def list_page(
-    connection: Connection,
-    *,
-    org_id: str,
-    monitor_id: str,
-    limit: int,
-    before: tuple[datetime, int] | None = None,
-    verdicts: Sequence[int] | None = None,
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which results of which monitor. `before` is the (scheduled_at, location) of the page before's last row."""
+
+    org_id: str
+    monitor_id: str
+    limit: int
+    before: tuple[datetime, int] | None = None
+    verdicts: Sequence[int] | None = None
+
+
+def list_page(connection: Connection, page: Page) -> list[dict[str, Any]]:
     """Rows newest first; the last row's (scheduled_at, location) is the cursor of the next page."""
-    before_at, before_location = before or (None, None)
+    before_at, before_location = page.before or (None, None)
     rows = connection.exec_driver_sql(
         _LIST,
         {
-            "org_id": org_id,
-            "monitor_id": monitor_id,
-            "limit": limit,
+            "org_id": page.org_id,
+            "monitor_id": page.monitor_id,
+            "limit": page.limit,
             "before_at": before_at,
             "before_location": before_location,
-            "verdicts": None if verdicts is None else [str(int(verdict)) for verdict in verdicts],
+            "verdicts": None if page.verdicts is None else [str(int(verdict)) for verdict in page.verdicts],
         },
     )
     return [dict(row) for row in rows.mappings()]

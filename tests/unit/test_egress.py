@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.domain.egress import Denial, EgressMode, EgressRules, judge
+from common.domain.egress import Address, Denial, EgressMode, EgressRules, judge
 from common.http.target import Host, parse_host
 
 INTERNAL = EgressRules(EgressMode.INTERNAL)
@@ -82,7 +82,7 @@ SPELLINGS = [
     ("0x7f000001", "127.0.0.1"),
     ("127.0.0.1.", "127.0.0.1"),  # the root dot
     ("127。0。0。1", "127.0.0.1"),  # ideographic dots
-    ("１２７.０.０.１", "127.0.0.1"),  # fullwidth digits
+    ("\uff11\uff12\uff17.\uff10.\uff10.\uff11", "127.0.0.1"),  # fullwidth digits
     ("①②⑦.0.0.1", "127.0.0.1"),  # circled digits
     ("0xA9FEA9FE", "169.254.169.254"),
     ("0", "0.0.0.0"),
@@ -96,7 +96,10 @@ def test_odd_spellings_of_an_address_are_read_as_the_system_reads_them(spelling:
     assert parse_host(spelling) == Host(address, address)
 
 
-@pytest.mark.parametrize("host", ["256.1.1.1", "1.2.3.4.5", "0x7g", "09.1", "a..b", "-a.b", "a b", "", "[::1", "a%00b", "x" * 300])
+NO_HOSTS = ["256.1.1.1", "1.2.3.4.5", "0x7g", "09.1", "a..b", "-a.b", "a b", "", "[::1", "a%00b", "x" * 300]
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
 def test_what_is_no_host_is_refused(host: str) -> None:
     found = parse_host(host)
     assert isinstance(found, str) or not found.address
@@ -132,6 +135,6 @@ def test_a_mapped_address_is_judged_like_the_plain_one(address: ipaddress.IPv4Ad
 
 
 @given(st.ip_addresses())
-def test_public_mode_never_allows_what_internal_mode_denies(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_public_mode_never_allows_what_internal_mode_denies(address: Address) -> None:
     if judge(str(address), INTERNAL) is not None:
         assert judge(str(address), PUBLIC) is not None

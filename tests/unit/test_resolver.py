@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
+import common.http.resolver as resolver_module
 from common.domain.checks import Reason
-from common.http.resolver import Resolver
+from common.http.resolver import Resolution, Resolver
 from tests.dns_server import AAAA, SERVFAIL, SILENT, DnsServer, Zone
 
 Scene = Callable[[DnsServer, Resolver], Awaitable[None]]
@@ -26,8 +28,19 @@ def run(scene: Scene, **zones: Zone) -> None:
             await scene(server, resolver)
         finally:
             resolver.close()
+            server.close()
 
     asyncio.run(main())
+
+
+async def ask(resolver: Resolver, names: list[str], timeout_s: float) -> list[asyncio.Task[Resolution]]:
+    """Start many look-ups, in a trickle: a burst would overflow the test server's socket, not the resolver."""
+    tasks = []
+    for name in names:
+        tasks.append(asyncio.create_task(resolver.resolve(name, timeout_s)))
+        if len(tasks) % 20 == 0:
+            await asyncio.sleep(0.001)
+    return tasks
 
 
 def test_both_families_are_found_and_ipv4_comes_first() -> None:
@@ -88,10 +101,10 @@ def test_a_server_that_drops_ipv6_questions_still_gives_the_ipv4_address() -> No
 
 def test_mute_names_do_not_delay_healthy_ones() -> None:
     async def scene(server: DnsServer, resolver: Resolver) -> None:
-        mute = [asyncio.create_task(resolver.resolve(f"mute-{i}.example.test", 2)) for i in range(300)]
+        mute = await ask(resolver, [f"mute-{i}.example.test" for i in range(300)], 2)
         await asyncio.sleep(0.1)
         started = time.perf_counter()
-        found = await asyncio.gather(*(resolver.resolve(f"well-{i}.example.test", 2) for i in range(300)))
+        found = await asyncio.gather(*await ask(resolver, [f"well-{i}.example.test" for i in range(300)], 2))
         assert time.perf_counter() - started < 0.5
         assert all(one.addresses == ("192.0.2.1",) for one in found)
         # And again while c-ares is in the middle of its retries.
@@ -103,8 +116,8 @@ def test_mute_names_do_not_delay_healthy_ones() -> None:
         for task in mute:
             assert (await task).reason is Reason.DNS_TIMEOUT
 
-    zones = {f"mute_{i}": Zone(mute=SILENT) for i in range(300)} | {f"well_{i}": Zone(("192.0.2.1",)) for i in range(300)}
-    run(scene, **zones)
+    mute = {f"mute_{i}": Zone(mute=SILENT) for i in range(300)}
+    run(scene, **mute, **{f"well_{i}": Zone(("192.0.2.1",)) for i in range(300)})
 
 
 def test_an_answer_is_kept_and_asked_for_only_once() -> None:
@@ -135,6 +148,7 @@ def test_an_answer_is_kept_for_its_ttl_and_at_most_five_minutes() -> None:
         now += 20
         assert resolver.cached("b.example.test") is None
         resolver.close()
+        server.close()
 
     asyncio.run(main())
 
@@ -185,6 +199,7 @@ def test_the_cache_is_bounded() -> None:
         known = [i for i in range(20) if resolver.cached(f"n{i}.example.test") is not None]
         assert known == [15, 16, 17, 18, 19]
         resolver.close()
+        server.close()
 
     asyncio.run(main())
 
@@ -197,12 +212,12 @@ def test_localhost_needs_no_name_server() -> None:
     run(scene)
 
 
-def test_names_of_the_hosts_file_count(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    hosts = f"{tmp_path}/hosts"
-    with open(hosts, "w", encoding="ascii") as file:  # noqa: PTH123
-        file.write("192.0.2.55 printer.lan\n")
-    # c-ares' own way to another hosts file.
-    monkeypatch.setenv("CARES_HOSTS", hosts)
+def test_names_of_the_hosts_file_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("192.0.2.55 printer.lan\n", encoding="ascii")
+    # c-ares' own way to another hosts file: ARES_AI_ENVHOSTS.
+    monkeypatch.setattr(resolver_module, "_FLAGS", resolver_module._FLAGS | 1 << 8)
+    monkeypatch.setenv("CARES_HOSTS", str(hosts))
 
     async def scene(server: DnsServer, resolver: Resolver) -> None:
         assert (await resolver.resolve("printer.lan", 2)).addresses == ("192.0.2.55",)

@@ -49,7 +49,9 @@ class Probe(Protocol):
 
     async def __call__(
         self, config: MonitorConfig, deadline_s: float, ctx: ProbeContext, trace_id: str | None = None, /,
-    ) -> Observation: ...
+    ) -> Observation:
+        """See above."""
+        ...
 
 
 def failed(reason: Reason, message: str, phases: Phases, *, code: int = 0, address: str = "") -> Observation:

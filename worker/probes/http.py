@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from common.domain.assertions import KEEP_BODY_BYTES, CompiledAssertions, Seen, judge_response
+from common.domain.assertions import KEEP_BODY_BYTES, CompiledAssertions, judge_response
 from common.domain.checks import Observation, Phases, Reason
 from common.domain.monitors import MonitorConfig
+from common.domain.sources import Seen
 from common.http.exchange import HttpExchange, HttpRequest
 from worker.probes.base import ProbeContext, failed
 
@@ -53,5 +54,11 @@ def _judge(exchange: HttpExchange, compiled: CompiledAssertions) -> Observation:
     )
     judged = judge_response(compiled, seen)
     return Observation(
-        judged.verdict, judged.reason, judged.message, exchange.status, exchange.phases, judged.failed, exchange.address,
+        judged.verdict,
+        judged.reason,
+        judged.message,
+        exchange.status,
+        exchange.phases,
+        judged.failed,
+        exchange.address,
     )

@@ -6,10 +6,11 @@ import asyncio
 import socket
 import time
 
-from common.domain.assertions import Seen, judge_response
+from common.domain.assertions import judge_response
 from common.domain.checks import Observation, Phases, Reason
 from common.domain.egress import judge
 from common.domain.monitors import MonitorConfig
+from common.domain.sources import Seen
 from common.http.oserrors import OS_ERRORS
 from common.http.target import Host, parse_authority
 from worker.probes.base import ProbeContext, failed
@@ -56,7 +57,10 @@ async def _probe_endpoint(
             return _judge(config, ctx, phases, address)
         if isinstance(error, TimeoutError):
             break
-    return _failure(error or OSError(), host, port, address, phases, min(config.timeout_s, deadline - asked))
+    place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    where = place if host.address else f"{host.name} ({place})"
+    reason, message = _explain(error or OSError(), where, min(config.timeout_s, deadline - asked))
+    return failed(reason, message, phases, address=address)
 
 
 async def _connect(address: str, port: int, timeout_s: float) -> OSError | None:
@@ -64,7 +68,7 @@ async def _connect(address: str, port: int, timeout_s: float) -> OSError | None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
-            sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+            sock.setblocking(False)
             async with asyncio.timeout(max(timeout_s, 0.0)):
                 await asyncio.get_running_loop().sock_connect(sock, (address, port))
     except OSError as error:
@@ -81,11 +85,9 @@ def _judge(config: MonitorConfig, ctx: ProbeContext, phases: Phases, address: st
     return Observation(judged.verdict, judged.reason, judged.message, 0, phases, judged.failed, address)
 
 
-def _failure(error: OSError, host: Host, port: int, address: str, phases: Phases, timeout_s: float) -> Observation:
-    place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    where = place if host.address else f"{host.name} ({place})"
+def _explain(error: OSError, where: str, timeout_s: float) -> tuple[Reason, str]:
+    # Our own deadline has no errno; the kernel's ETIMEDOUT is in the table.
     if error.errno is None and isinstance(error, TimeoutError):
-        message = f"no connection to {where} within {timeout_s:.3g} s"
-        return failed(Reason.CONNECT_TIMEOUT, message, phases, address=address)
+        return Reason.CONNECT_TIMEOUT, f"no connection to {where} within {timeout_s:.3g} s"
     reason, words = OS_ERRORS.get(error.errno or 0, (Reason.UNREACHABLE, "could not connect to"))
-    return failed(reason, f"{words} {where}", phases, address=address)
+    return reason, f"{words} {where}"

@@ -1,0 +1,75 @@
+"""Operations: alive, ready, metrics. None of it asks who is calling; /livez and /health depend on nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request
+from prometheus_client.exposition import choose_encoder
+
+from api.context import services
+from api.replies import reply
+from api.routing import Routes
+from common import telemetry
+from common.broker import guarded
+from common.domain.errors import Unavailable
+from common.store import readiness
+from common.store.readiness import Readiness
+
+routes = Routes("operations")
+
+
+@routes.get("/livez")
+def livez() -> dict[str, Any]:
+    """Whether the process answers."""
+    return {"status": "ok"}
+
+
+@routes.get("/health")
+def health() -> dict[str, Any]:
+    """The same as /livez."""
+    return livez()
+
+
+@routes.get("/healthz")
+def healthz() -> dict[str, Any]:
+    """The same as /livez."""
+    return livez()
+
+
+@routes.get("/readyz")
+def readyz() -> Response:
+    """Whether requests can be served: PostgreSQL is needed; without Redis the API works, degraded."""
+    return _ready(needs_redis=False)
+
+
+@routes.get("/ready")
+def ready() -> Response:
+    """The strict one: PostgreSQL and Redis are needed."""
+    return _ready(needs_redis=True)
+
+
+@routes.get("/metrics")
+def metrics() -> Response:
+    """Prometheus metrics, as text or OpenMetrics by Accept."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    shared = services().settings.metrics_dir is not None
+    return Response(encode(telemetry.registry(shared=shared)), content_type=content_type)
+
+
+def _ready(*, needs_redis: bool) -> Response:
+    postgres = readiness.check(services().database)
+    redis_ok = _redis_answers()
+    is_ready = postgres is Readiness.OK and (redis_ok or not needs_redis)
+    checks = {"postgres": postgres, "redis": "ok" if redis_ok else "degraded"}
+    response = reply({"status": "ready" if is_ready else "not ready", "checks": checks}, 200 if is_ready else 503)
+    if not is_ready:
+        response.headers["Retry-After"] = "5"
+    return response
+
+
+def _redis_answers() -> bool:
+    try:
+        return bool(guarded(services().broker.client.ping))
+    except Unavailable:
+        return False

@@ -1,0 +1,151 @@
+"""What a write does to a monitor: new settings, its votes, its incident, the scheduler's hint: one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from uuid_utils import uuid7
+
+from api.context import caller, request_id, services
+from api.monitor_documents import stored_settings, to_settings
+from api.schemas_monitors import MonitorIn
+from common import log
+from common.domain.errors import Conflict, FieldError, ValidationFailed
+from common.store import incidents, locations, monitors, votes
+from common.store.engine import Connection
+from common.store.monitors import MonitorSettings, Rewrite
+from common.vault import SecretUnreadable
+
+#: Settings that decide what a check finds: after a change, what was counted before says nothing any more.
+_PROBED = ("type", "target", "options", "secrets", "assertions")
+
+
+def open_secrets(row: Mapping[str, Any]) -> dict[str, str]:
+    """A stored monitor's secrets in plain text, by path; none where their key is gone: they have to be sent again."""
+    if row["secrets"] is None:
+        return {}
+    try:
+        secrets: dict[str, str] = services().vault.open(_owner(row["id"]), row["secrets"])
+    except SecretUnreadable as error:
+        log.get_logger().error("monitor_secrets_unreadable", monitor_id=row["id"], error=error.message)
+        return {}
+    return secrets
+
+
+def create(connection: Connection, body: MonitorIn) -> str:
+    """Store a new monitor with its pending state; its id. Raises Conflict when the key is taken."""
+    org_id = caller().org_id
+    settings = _resolve(connection, body, {}, monitor_id=None)
+    monitor_id = str(uuid7())
+    number = monitors.add(
+        connection, org_id=org_id, monitor_id=monitor_id, settings=settings, sealed=_seal(monitor_id, settings)
+    )
+    if number is None:
+        raise Conflict(f"Another monitor has the key {settings.key!r}.", code="KEY_TAKEN", details=[_key_taken()])
+    votes.create(connection, monitor_no=number, org_id=org_id, locations=settings.location_ids)
+    monitors.notify(connection)
+    return monitor_id
+
+
+def change(connection: Connection, row: Mapping[str, Any], body: MonitorIn) -> None:
+    """Give a locked monitor the settings of this body."""
+    secrets = open_secrets(row)
+    wanted = _resolve(connection, body, secrets, monitor_id=row["id"])
+    if row["key"] is not None and wanted.key != row["key"]:
+        raise ValidationFailed(
+            "A monitor's key never changes.", details=[FieldError("key", "cannot be changed once it is set")]
+        )
+    if wanted.key != row["key"] and wanted.key is not None:
+        taken = monitors.id_by_key(connection, org_id=caller().org_id, key=wanted.key)
+        if taken is not None:
+            raise Conflict(f"Another monitor has the key {wanted.key!r}.", code="KEY_TAKEN", details=[_key_taken()])
+    _rewrite(connection, row, stored_settings(row, secrets), wanted)
+
+
+def enable(connection: Connection, row: Mapping[str, Any], *, enabled: bool) -> None:
+    """Pause or resume a locked monitor; one that is so already stays as it is."""
+    # The secrets stay sealed: they do not change.
+    settings = stored_settings(row, {})
+    _rewrite(connection, row, settings, replace(settings, enabled=enabled))
+
+
+def delete(connection: Connection, row: Mapping[str, Any]) -> None:
+    """Delete a locked monitor and resolve its incident."""
+    monitors.delete(connection, org_id=caller().org_id, monitor_id=row["id"])
+    _close(connection, row, "deleted", "The monitor was deleted.")
+    monitors.notify(connection)
+
+
+def _rewrite(
+    connection: Connection, row: Mapping[str, Any], before: MonitorSettings, wanted: MonitorSettings
+) -> None:
+    if wanted == before:
+        return
+    # Who resumes or changes the interval wants to see a check now, not in a while.
+    check_now = wanted.interval_s != before.interval_s or (wanted.enabled and not before.enabled)
+    sealed = row["secrets"] if wanted.secrets == before.secrets else _seal(row["id"], wanted)
+    rewrite = Rewrite(row["id"], wanted, sealed, check_now)
+    monitors.change(connection, org_id=caller().org_id, rewrite=rewrite)
+    number, version = row["monitor_no"], row["config_version"] + 1
+    votes.lock(connection, [number])
+    if wanted.location_ids != before.location_ids:
+        votes.set_locations(connection, monitor_no=number, locations=wanted.location_ids, config_floor=version)
+    if before.enabled and not wanted.enabled:
+        _close(connection, row, "paused", "The monitor was paused.")
+    elif any(getattr(wanted, name) != getattr(before, name) for name in _PROBED):
+        votes.reset(connection, monitor_no=number, config_floor=version)
+    monitors.notify(connection)
+
+
+def _close(connection: Connection, row: Mapping[str, Any], reason: str, message: str) -> None:
+    incidents.close_for_monitor(
+        connection,
+        monitor_no=row["monitor_no"],
+        reason=reason,
+        message=message,
+        config_floor=row["config_version"] + 1,
+        actor=caller().actor,
+        at=monitors.now(connection),
+        request_id=request_id(),
+    )
+
+
+def _resolve(
+    connection: Connection, body: MonitorIn, secrets: Mapping[str, str], *, monitor_id: str | None
+) -> MonitorSettings:
+    """The settings that a body means, its names looked up. Raises ValidationFailed."""
+    names = body.locations or [services().settings.location]
+    known = locations.ids_by_name(connection)
+    problems = [
+        FieldError(f"locations.{index}", f"unknown; there are: {', '.join(sorted(known))}")
+        for index, name in enumerate(names)
+        if name not in known
+    ]
+    if body.parent_id is not None:
+        problems.extend(_parent_problems(connection, body.parent_id, monitor_id))
+    if problems:
+        raise ValidationFailed("Some fields are wrong.", details=problems)
+    return to_settings(body, tuple(known[name] for name in names), secrets)
+
+
+def _parent_problems(connection: Connection, parent_id: str, monitor_id: str | None) -> list[FieldError]:
+    above = monitors.ancestors(connection, org_id=caller().org_id, monitor_id=parent_id)
+    if not above:
+        return [FieldError("parent_id", "no such monitor in this organization")]
+    if monitor_id in above:
+        return [FieldError("parent_id", "a monitor cannot stand above itself")]
+    return []
+
+
+def _seal(monitor_id: str, settings: MonitorSettings) -> str | None:
+    return services().vault.seal(_owner(monitor_id), dict(settings.secrets)) if settings.secrets else None
+
+
+def _owner(monitor_id: str) -> str:
+    return f"monitor:{caller().org_id}:{monitor_id}"
+
+
+def _key_taken() -> FieldError:
+    return FieldError("key", "is taken")

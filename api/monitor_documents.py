@@ -1,0 +1,186 @@
+"""Monitors and results between their rows and what clients see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from api.schemas_monitors import HttpIn, MonitorIn, Secret
+from common.clock import to_ms
+from common.domain.checks import CheckState, Reason, Verdict
+from common.domain.errors import FieldError, ValidationFailed
+from common.domain.health import Health
+from common.domain.traces import check_id
+from common.store.monitors import MonitorSettings
+
+#: Where a secret header stands in a monitor's stored secrets.
+_HEADER_PATH = "http.headers."
+
+_FAILING = frozenset({CheckState.DEGRADED, CheckState.DOWN})
+
+
+def monitor_document(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A monitor as clients read it."""
+    return {
+        "id": row["id"],
+        **_settings_document(row),
+        "state": _state(row),
+        "config_version": row["config_version"],
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+    }
+
+
+def _settings_document(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The part that clients may send back."""
+    timeout_s = row["timeout_s"]
+    return {
+        "key": row["key"],
+        "name": row["name"],
+        "type": row["type"],
+        "target": row["target"],
+        "interval_seconds": row["interval_s"],
+        "timeout_seconds": int(timeout_s) if timeout_s == int(timeout_s) else timeout_s,
+        "failure_threshold": row["failure_threshold"],
+        "recovery_threshold": row["recovery_threshold"],
+        "retry_interval_seconds": row["retry_interval_s"],
+        "severity": row["severity"],
+        "labels": row["labels"],
+        "locations": row["locations"],
+        "quorum": row["quorum"],
+        "enabled": row["enabled"],
+        "parent_id": row["parent_id"],
+        # Options stand under their type's name; a type without options has none to show.
+        **({row["type"]: row["options"]} if row["options"] else {}),
+        "assertions": row["assertions"],
+    }
+
+
+def patch_base(row: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """What a merge patch is applied to: the monitor as sent, without the options of a type that it leaves."""
+    base = _settings_document(row)
+    if patch.get("type", row["type"]) != row["type"]:
+        base.pop(row["type"], None)
+    return base
+
+
+def keep_secrets(merged: dict[str, Any], patch: Mapping[str, Any], stored: Mapping[str, str]) -> dict[str, Any]:
+    """Put back the secret headers that a patch holds as null.
+
+    In a merge patch null removes; but a client that sends back what it has read holds null for every secret, and must
+    not lose them by that. To remove one, send `"headers": null` or all headers without it in a PUT.
+    """
+    http = patch.get("http")
+    headers = http.get("headers") if isinstance(http, dict) else None
+    if not isinstance(headers, dict) or not isinstance(merged.get("http"), dict):
+        return merged
+    nulls = {name: None for name, value in headers.items() if value is None and _HEADER_PATH + name in stored}
+    if not nulls:
+        return merged
+    merged_http = merged["http"]
+    return {**merged, "http": {**merged_http, "headers": {**merged_http.get("headers", {}), **nulls}}}
+
+
+def to_settings(
+    body: MonitorIn, location_ids: tuple[int, ...], stored_secrets: Mapping[str, str]
+) -> MonitorSettings:
+    """A checked monitor as it is stored; `stored_secrets` fill what was sent as null."""
+    options, secrets = _options(body, stored_secrets)
+    return MonitorSettings(
+        key=body.key,
+        name=body.name,
+        type=body.type,
+        target=body.target,
+        interval_s=body.interval_seconds,
+        timeout_s=body.timeout,
+        failure_threshold=body.failure_threshold,
+        recovery_threshold=body.recovery_threshold,
+        retry_interval_s=body.retry_interval_seconds,
+        severity=body.severity,
+        labels=body.labels,
+        location_ids=location_ids,
+        quorum=body.quorum,
+        enabled=body.enabled,
+        parent_id=body.parent_id,
+        options=options,
+        secrets=secrets,
+        assertions=[{"value": None, **item.model_dump(exclude_unset=True)} for item in body.assertions],
+    )
+
+
+def stored_settings(row: Mapping[str, Any], secrets: Mapping[str, str]) -> MonitorSettings:
+    """A stored monitor's settings; `secrets` are its opened ones."""
+    names = MonitorSettings.__slots__
+    plain = {name: row[name] for name in names if name not in ("location_ids", "secrets")}
+    return MonitorSettings(**plain, location_ids=tuple(row["location_ids"]), secrets=secrets)
+
+
+def _options(body: MonitorIn, stored: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Options with null for every secret, and the secrets by path."""
+    if body.type != "http":
+        return {}, {}
+    http = body.http or HttpIn()
+    headers: dict[str, str | None] = {}
+    secrets: dict[str, str] = {}
+    for name, value in http.headers.items():
+        path = _HEADER_PATH + name
+        headers[name] = value if isinstance(value, str) else None
+        if isinstance(value, Secret):
+            secrets[path] = value.secret
+        elif value is None:
+            secrets[path] = _stored_secret(stored, path)
+    return {**http.model_dump(exclude={"headers"}), "headers": headers}, secrets
+
+
+def _stored_secret(stored: Mapping[str, str], path: str) -> str:
+    try:
+        return stored[path]
+    except KeyError:
+        raise ValidationFailed(
+            "A secret that was never sent cannot be kept.",
+            details=[FieldError(path, 'null keeps a stored secret, and none is stored; send {"secret": "…"}')],
+        ) from None
+
+
+def _state(row: Mapping[str, Any]) -> dict[str, Any]:
+    status = _status(row)
+    latency_ms = row["latency_ms"]
+    return {
+        "status": status,
+        "since": row["since"],
+        "last_check_at": row["last_slot"],
+        "latency_ms": None if latency_ms is None or latency_ms < 0 else latency_ms,
+        "reason": Reason(row["reason"]).label if status in _FAILING and row["reason"] else None,
+    }
+
+
+def _status(row: Mapping[str, Any]) -> CheckState:
+    if not row["enabled"]:
+        return CheckState.PAUSED
+    if row["last_slot"] is not None and row["last_verdict"] == Verdict.UNKNOWN:
+        return CheckState.UNKNOWN
+    return CheckState(Health(row["health"]).label)
+
+
+def result_document(row: Mapping[str, Any], monitor_id: str) -> dict[str, Any]:
+    """A result as clients read it; phases that were not reached are null."""
+    phases = {name: _reached(row[name]) for name in ("dns_ms", "connect_ms", "tls_ms", "ttfb_ms", "total_ms")}
+    reason = Reason(row["reason"])
+    scheduled_at: datetime = row["scheduled_at"].astimezone(UTC)
+    return {
+        "scheduled_at": scheduled_at,
+        "location": row["location_name"],
+        "verdict": Verdict(row["verdict"]).label,
+        "reason": None if reason is Reason.NONE else reason.label,
+        "message": row["message"] or None,
+        "latency_ms": phases["total_ms"],
+        "phases": phases,
+        "status_code": row["code"] or None,
+        "failed_assertion": row["failed_assertion"],
+        "trace_id": check_id(monitor_id, row["location"], to_ms(scheduled_at)),
+    }
+
+
+def _reached(value: float) -> float | None:
+    return value if value >= 0 else None

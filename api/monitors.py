@@ -1,0 +1,144 @@
+"""/v1/monitors: what is watched."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flask import Response
+
+from api import monitor_changes, pagination, parsing
+from api.context import caller, request_id, services
+from api.monitor_documents import keep_secrets, monitor_document, patch_base
+from api.reach import refuse_denied
+from api.replies import reply
+from api.routing import Routes
+from api.schemas import PageQuery
+from api.schemas_monitors import KEY_PATTERN, CheckNow, Monitor, MonitorIn
+from common.broker import enqueue_checks
+from common.clock import to_ms
+from common.domain.checks import Check, Kind, Lane
+from common.domain.errors import Conflict, FieldError, ValidationFailed
+from common.domain.traces import check_id
+from common.store import monitors
+from common.store.engine import Connection
+
+routes = Routes("monitors")
+
+
+@routes.post("/v1/monitors", permission="monitors:write", body=MonitorIn, answer=Monitor, status=201)
+def create_monitor(body: MonitorIn) -> Response:
+    """Watch something new; its first check is due at once."""
+    refuse_denied("target", body.host)
+    with services().database.begin(caller().org_id) as connection:
+        return _created(connection, monitor_changes.create(connection, body))
+
+
+@routes.get("/v1/monitors", permission="monitors:read", query=PageQuery, answer=Monitor, paged=True)
+def list_monitors(query: PageQuery) -> Response:
+    """All monitors, newest first."""
+    before = pagination.before_id(query.cursor)
+    with services().database.begin(caller().org_id) as connection:
+        rows = monitors.list_page(connection, org_id=caller().org_id, limit=query.limit + 1, before=before)
+    shown, last = pagination.cut(rows, query.limit)
+    cursor = None if last is None else pagination.encode(last["created_at"], last["id"])
+    return pagination.page([monitor_document(row) for row in shown], cursor)
+
+
+@routes.get("/v1/monitors/<monitor_id>", permission="monitors:read", answer=Monitor)
+def get_monitor(monitor_id: str) -> dict[str, Any]:
+    """One monitor with its state."""
+    with services().database.begin(caller().org_id) as connection:
+        return _document(connection, monitor_id)
+
+
+@routes.patch("/v1/monitors/<monitor_id>", permission="monitors:write", body=MonitorIn, merge=True, answer=Monitor)
+def change_monitor(monitor_id: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Change some fields by JSON Merge Patch: null resets a field to its default.
+
+    A secret header that is sent back as null, or not at all, stays; `"headers": null` removes them all.
+    """
+    with services().database.begin(caller().org_id) as connection:
+        row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
+        merged = parsing.merge(patch_base(row, body), body)
+        whole = parsing.validate(MonitorIn, keep_secrets(merged, body, monitor_changes.open_secrets(row)))
+        refuse_denied("target", whole.host)
+        monitor_changes.change(connection, row, whole)
+        return _document(connection, monitor_id)
+
+
+@routes.delete("/v1/monitors/<monitor_id>", permission="monitors:write")
+def delete_monitor(monitor_id: str) -> None:
+    """Stop watching; an open incident is resolved. Results and incidents stay readable until retention ends."""
+    with services().database.begin(caller().org_id) as connection:
+        row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
+        monitor_changes.delete(connection, row)
+
+
+@routes.put("/v1/monitors/by-key/<key>", permission="monitors:write", body=MonitorIn, answer=Monitor)
+def put_monitor(key: str, body: MonitorIn) -> Response:
+    """Make the monitor with this key exactly so: 201 when it is new, 200 otherwise; what is absent gets its default."""
+    body = _with_key(key, body)
+    refuse_denied("target", body.host)
+    with services().database.begin(caller().org_id) as connection:
+        monitor_id = monitors.id_by_key(connection, org_id=caller().org_id, key=key)
+        if monitor_id is None:
+            return _created(connection, monitor_changes.create(connection, body))
+        row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
+        monitor_changes.change(connection, row, body)
+        return reply(_document(connection, monitor_id), 200)
+
+
+@routes.post("/v1/monitors/<monitor_id>/pause", permission="monitors:write", answer=Monitor)
+def pause_monitor(monitor_id: str) -> dict[str, Any]:
+    """Check no more until resumed; an open incident is resolved. Pausing twice changes nothing."""
+    return _enable(monitor_id, enabled=False)
+
+
+@routes.post("/v1/monitors/<monitor_id>/resume", permission="monitors:write", answer=Monitor)
+def resume_monitor(monitor_id: str) -> dict[str, Any]:
+    """Check again, beginning now. Resuming twice changes nothing."""
+    return _enable(monitor_id, enabled=True)
+
+
+@routes.post("/v1/monitors/<monitor_id>/check", permission="monitors:check", answer=CheckNow, status=202)
+def check_monitor(monitor_id: str) -> dict[str, Any]:
+    """Check now, from all its locations, outside of the schedule: the result is stored and shown, but never votes.
+
+    `check_id` is the trace_id of the first location's result.
+    """
+    with services().database.begin(caller().org_id) as connection:
+        row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id)
+        scheduled_at = monitors.now(connection)
+    if not row["enabled"]:
+        raise Conflict("The monitor is paused; resume it to have it checked.", code="MONITOR_PAUSED")
+    check = Check(row["monitor_no"], row["config_version"], to_ms(scheduled_at), Kind.MANUAL)
+    for location in row["locations"]:
+        enqueue_checks(services().broker, Lane.URGENT, location, [check], batch_id=request_id())
+    first = check_id(row["id"], row["location_ids"][0], check.scheduled_at_ms)
+    return {"check_id": first, "scheduled_at": scheduled_at}
+
+
+def _enable(monitor_id: str, *, enabled: bool) -> dict[str, Any]:
+    with services().database.begin(caller().org_id) as connection:
+        row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
+        monitor_changes.enable(connection, row, enabled=enabled)
+        return _document(connection, monitor_id)
+
+
+def _document(connection: Connection, monitor_id: str) -> dict[str, Any]:
+    return monitor_document(monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id))
+
+
+def _created(connection: Connection, monitor_id: str) -> Response:
+    response = reply(_document(connection, monitor_id), 201)
+    response.headers["Location"] = f"/v1/monitors/{monitor_id}"
+    return response
+
+
+def _with_key(key: str, body: MonitorIn) -> MonitorIn:
+    if not re.fullmatch(KEY_PATTERN, key):
+        raise ValidationFailed("The key is wrong.", details=[FieldError("key", f"must match {KEY_PATTERN}")])
+    if body.key not in (None, key):
+        raise ValidationFailed("The key is wrong.", details=[FieldError("key", "must be the one in the path")])
+    return body.model_copy(update={"key": key})

@@ -1,0 +1,86 @@
+"""The HTTP server: gunicorn with threads, configured by our settings and logging through our log."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+from prometheus_client import multiprocess
+
+from common.domain.errors import SettingsError
+from common.settings import Settings
+
+#: How long requests may go on after SIGTERM.
+_DRAIN_S = 20
+
+
+def serve(make_app: Callable[[Settings], Flask], settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. Raises SettingsError when the address cannot be had."""
+    with _listen(settings) as listener:
+        # The descriptor's number changes hands: gunicorn closes it.
+        _Server(make_app, settings, listener.detach()).run()
+    return 0
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    """Each process makes the app for itself after the fork: nothing that is open is shared."""
+
+    def __init__(self, make_app: Callable[[Settings], Flask], settings: Settings, descriptor: int) -> None:
+        self._make_app = make_app
+        self._settings = settings
+        self._descriptor = descriptor
+        super().__init__()
+
+    def load_config(self) -> None:
+        options: dict[str, Any] = {
+            "bind": f"fd://{self._descriptor}",
+            "workers": self._settings.api_workers,
+            "threads": self._settings.api_threads,
+            "worker_class": "gthread",
+            "graceful_timeout": _DRAIN_S,
+            "keepalive": 75,
+            "logger_class": _Log,
+            "control_socket_disable": True,
+            "child_exit": _forget if self._settings.metrics_dir is not None else lambda _server, _worker: None,
+            # The heartbeat file belongs in memory: a slow disk must not look like a dead worker.
+            "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108 - gunicorn makes it private
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return self._make_app(self._settings)
+
+
+class _Log(Logger):  # type: ignore[misc]
+    """Gunicorn's own lines go where all others go; requests are logged by api.requests."""
+
+    def setup(self, cfg: Any) -> None:
+        self.error_log.propagate = True
+        self.access_log.propagate = False
+        self.error_log.setLevel("WARNING" if cfg.loglevel == "info" else cfg.loglevel.upper())
+
+
+def _forget(_server: Any, worker: Any) -> None:
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Take the address before gunicorn would try it for five seconds and exit in its own way."""
+    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.bind, settings.port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"cannot listen on {settings.bind} port {settings.port}: {error.strerror}; set TOCSIN_BIND or TOCSIN_PORT"
+        ) from None
+    return listener

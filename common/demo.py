@@ -1,0 +1,1 @@
+"""An outage from failure to webhook, on a real stack, as it happens."""

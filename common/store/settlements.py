@@ -1,0 +1,218 @@
+"""What came of attempts: the notifications, the attempts' own rows and the channels' health, in one transaction.
+
+A settlement counts only while its lease is still the claimer's. The attempt itself is recorded in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from uuid_utils import uuid7
+
+from common.domain.delivery import Attempt, ChannelChange, Decision, Outcome, Poison
+from common.domain.matching import ANNOUNCING, FOLLOWING, LedgerStatus, Match
+from common.store.engine import Connection
+from common.store.notifications import Claimed
+
+# Channels first and in one order, so that settlers wait for each other instead of deadlocking.
+_LOCK_CHANNELS = "SELECT 1 FROM channels WHERE id = ANY(%(channels)s::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+
+# Settle what is still ours. A row whose lease is another's is left alone: that one settles it.
+_SETTLE = """
+WITH ours AS (
+  SELECT n.id FROM notifications n JOIN unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS u(id, token) ON u.id = n.id
+   WHERE n.lease_token = u.token
+   ORDER BY n.id FOR UPDATE OF n
+)
+UPDATE notifications n
+   SET status = u.status, reason = u.reason, unknown_outcome = n.unknown_outcome OR u.unknown,
+       next_attempt_at = COALESCE(u.next_attempt_at, n.next_attempt_at), sent_at = u.sent_at,
+       lease_token = NULL, leased_until = NULL
+  FROM ours JOIN unnest(%(ids)s::uuid[], %(statuses)s::text[], %(reasons)s::text[], %(unknowns)s::bool[],
+                        %(nexts)s::timestamptz[], %(sents)s::timestamptz[])
+                 AS u(id, status, reason, unknown, next_attempt_at, sent_at) ON u.id = ours.id
+ WHERE n.id = ours.id
+RETURNING n.id::text
+"""
+
+# Every attempt that was made.
+_RECORD = """
+INSERT INTO delivery_attempts (id, org_id, notification_id, number, outcome, status_code, error, duration_ms, at)
+SELECT * FROM unnest(%(attempt_ids)s::uuid[], %(orgs)s::uuid[], %(ids)s::uuid[], %(numbers)s::int[],
+                     %(outcomes)s::text[], %(codes)s::int[], %(errors)s::text[], %(durations)s::real[],
+                     %(ats)s::timestamptz[])
+"""
+
+# The channels' health. Several attempts that fail at the same time are one failure in a row: only the first of them
+# finds the count that it was claimed with.
+_SAVE_HEALTH = """
+UPDATE channels c
+   SET failures = CASE u.change WHEN 'well' THEN 0 WHEN 'failing' THEN c.failures + 1 ELSE c.failures END,
+       failing_since = CASE u.change WHEN 'well' THEN NULL WHEN 'failing' THEN COALESCE(c.failing_since, %(now)s)
+                                     ELSE c.failing_since END,
+       retry_at = CASE u.change WHEN 'well' THEN NULL ELSE u.retry_at END,
+       enabled = c.enabled AND u.change <> 'disable'
+  FROM unnest(%(channels)s::uuid[], %(changes)s::text[], %(seen)s::int[], %(retries)s::timestamptz[])
+       AS u(id, change, seen, retry_at)
+ WHERE c.id = u.id
+   AND CASE u.change WHEN 'failing' THEN c.failures = u.seen WHEN 'disable' THEN c.enabled ELSE c.failures > 0 END
+RETURNING c.id::text, u.change
+"""
+
+# A channel that is well again gets all it missed at once. Rows that somebody is claiming right now need no help.
+_MAKE_DUE = """
+UPDATE notifications SET next_attempt_at = %(now)s
+ WHERE id IN (SELECT id FROM notifications
+               WHERE channel_id = ANY(%(channels)s::uuid[]) AND status = 'pending' AND next_attempt_at > %(now)s
+                 AND lease_token IS NULL
+                 FOR UPDATE SKIP LOCKED)
+"""
+
+# Nobody at this channel heard, or will hear, of the incident: then nobody is told of its end either.
+_FOLLOW_DEAD = """
+UPDATE notifications n SET status = 'suppressed', reason = %(not_announced)s
+  FROM unnest(%(orgs)s::uuid[], %(incidents)s::uuid[], %(channels)s::uuid[]) AS u(org_id, incident_id, channel_id)
+ WHERE n.org_id = u.org_id AND n.incident_id = u.incident_id AND n.channel_id = u.channel_id
+   AND n.status = 'pending' AND n.event_type = ANY(%(following)s)
+   AND NOT EXISTS (SELECT 1 FROM notifications a
+                    WHERE a.org_id = u.org_id AND a.incident_id = u.incident_id AND a.channel_id = u.channel_id
+                      AND a.event_type = ANY(%(announcing)s) AND (a.status IN ('pending', 'sent') OR a.unknown_outcome))
+"""
+
+# Whether something can be claimed at these channels now that these attempts are over.
+_MORE = """
+SELECT EXISTS (SELECT 1 FROM notifications
+                WHERE channel_id = ANY(%(channels)s::uuid[]) AND status = 'pending' AND next_attempt_at <= %(now)s
+                  AND (leased_until IS NULL OR leased_until <= %(now)s))
+"""
+
+# A row that cannot be settled must not be sent again and again.
+_SET_ASIDE = """
+UPDATE notifications SET status = 'dead', reason = %(reason)s, unknown_outcome = true, lease_token = NULL,
+                         leased_until = NULL
+ WHERE id = %(id)s AND lease_token = %(token)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One attempt, made of a claim, and what follows from it."""
+
+    claim: Claimed
+    attempt: Attempt
+    decision: Decision
+    duration_ms: float
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The ids that were still ours, and whether more can be claimed at the same channels."""
+
+    ours: frozenset[str]
+    more: bool
+
+
+def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> Settled:
+    """Write what came of these attempts."""
+    channels = sorted({s.claim.channel_id for s in settlements})
+    connection.exec_driver_sql(_LOCK_CHANNELS, {"channels": channels})
+    ours = _settle(connection, settlements)
+    _record(connection, settlements)
+    winners = [s for s in settlements if s.claim.id in ours]
+    _save_health(connection, winners, now)
+    _follow_dead(connection, [s for s in winners if _died_unheard(s)])
+    quiet = {s.claim.channel_id for s in winners if s.decision.channel is ChannelChange.FAILING}
+    # A failing channel is tried again in its time; only the others are worth another look at once.
+    more = connection.exec_driver_sql(_MORE, {"channels": [c for c in channels if c not in quiet], "now": now}).scalar()
+    return Settled(ours, more=bool(more))
+
+
+def _settle(connection: Connection, settlements: Sequence[Settlement]) -> frozenset[str]:
+    rows = connection.exec_driver_sql(
+        _SETTLE,
+        {
+            "ids": [s.claim.id for s in settlements],
+            "tokens": [s.claim.lease_token for s in settlements],
+            "statuses": [s.decision.status.value for s in settlements],
+            "reasons": [None if _sent(s) else s.decision.reason.value for s in settlements],
+            "unknowns": [s.attempt.outcome is Outcome.UNKNOWN for s in settlements],
+            "nexts": [s.decision.next_attempt_at for s in settlements],
+            "sents": [s.at if _sent(s) else None for s in settlements],
+        },
+    )
+    return frozenset(row[0] for row in rows)
+
+
+def _sent(settlement: Settlement) -> bool:
+    return settlement.decision.status is LedgerStatus.SENT
+
+
+def _record(connection: Connection, settlements: Sequence[Settlement]) -> None:
+    connection.exec_driver_sql(
+        _RECORD,
+        {
+            "attempt_ids": [str(uuid7()) for _ in settlements],
+            "orgs": [s.claim.org_id for s in settlements],
+            "ids": [s.claim.id for s in settlements],
+            "numbers": [s.claim.number for s in settlements],
+            "outcomes": [s.attempt.outcome.value for s in settlements],
+            "codes": [s.attempt.status_code for s in settlements],
+            "errors": [s.attempt.error or None for s in settlements],
+            "durations": [s.duration_ms for s in settlements],
+            "ats": [s.at for s in settlements],
+        },
+    )
+
+
+def _save_health(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
+    """One change per channel, the strongest of what its attempts say."""
+    strength = list(ChannelChange)
+    strongest: dict[str, Settlement] = {}
+    for settlement in settlements:
+        best = strongest.get(settlement.claim.channel_id)
+        if best is None or strength.index(settlement.decision.channel) < strength.index(best.decision.channel):
+            strongest[settlement.claim.channel_id] = settlement
+    chosen = list(strongest.values())
+    rows = connection.exec_driver_sql(
+        _SAVE_HEALTH,
+        {
+            "now": now,
+            "channels": [s.claim.channel_id for s in chosen],
+            "changes": [s.decision.channel.value for s in chosen],
+            "seen": [s.claim.failures for s in chosen],
+            "retries": [s.decision.next_attempt_at or now for s in chosen],
+        },
+    )
+    recovered = [row[0] for row in rows if row[1] == ChannelChange.WELL]
+    if recovered:
+        connection.exec_driver_sql(_MAKE_DUE, {"channels": recovered, "now": now})
+
+
+def _died_unheard(settlement: Settlement) -> bool:
+    return settlement.decision.status is LedgerStatus.DEAD and settlement.claim.event_type in ANNOUNCING
+
+
+def _follow_dead(connection: Connection, dead: Sequence[Settlement]) -> None:
+    if not dead:
+        return
+    connection.exec_driver_sql(
+        _FOLLOW_DEAD,
+        {
+            "orgs": [s.claim.org_id for s in dead],
+            "incidents": [s.claim.incident_id for s in dead],
+            "channels": [s.claim.channel_id for s in dead],
+            "not_announced": Match.NOT_ANNOUNCED.value,
+            "following": [event.value for event in FOLLOWING],
+            "announcing": [event.value for event in ANNOUNCING],
+        },
+    )
+
+
+def set_aside(connection: Connection, claim: Claimed) -> None:
+    """Give up on a notification whose settlement PostgreSQL refuses, in the plainest words; it may have arrived."""
+    connection.exec_driver_sql(
+        _SET_ASIDE, {"id": claim.id, "token": claim.lease_token, "reason": Poison.UNSETTLED.value}
+    )

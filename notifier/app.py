@@ -1,0 +1,153 @@
+"""The notifier's process: `python -m notifier.app`. Several may run; the ledger's leases keep them apart.
+
+Threads: Dramatiq's consumers and workers, one event loop on which all sends run, one thread each that claims and
+settles, and the loops of relay, hints and sweeper. The main thread only watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import dramatiq
+
+from common import log
+from common.broker import (
+    DELIVER_ACTOR,
+    NOTIFY_QUEUE,
+    READABLE_VERSIONS,
+    EventLoop,
+    QueueBroker,
+    UnreadableMessage,
+    consumers_alive,
+    guarded,
+    make_broker,
+    run_worker,
+)
+from common.clock import DatabaseClock, from_ms
+from common.domain.errors import SettingsError, Unavailable
+from common.http.wiring import way_out
+from common.process import main, require_urls, start_loop
+from common.settings import Settings
+from common.store.engine import Database, DatabaseRole, Listener
+from common.store.incidents import OUTBOX_CHANNEL
+from common.vault import Vault
+from notifier.channels.base import Context
+from notifier.channels.registry import CHANNELS
+from notifier.deliver import MAX_SENDS, Deliverer, Parts
+from notifier.hints import Hints
+from notifier.relay import Relay
+from notifier.settle import Settler
+from notifier.sweeper import Sweeper
+
+#: After SIGTERM: how long sends that are under way may take, a whole attempt and its commit; then the queue's threads.
+_DRAIN_S = 21.0
+_STOP_QUEUE_S = 3.0
+
+_LISTEN_S = 0.5
+
+
+def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliverer] = Deliverer) -> int:
+    """Wire the notifier and run until asked to stop; 1 when a consumer thread died."""
+    database_url, redis_url = require_urls(settings)
+    if settings.encryption_keys is None:
+        raise SettingsError("TOCSIN_ENCRYPTION_KEYS must be set: channels' secrets cannot be read without")
+    clock = DatabaseClock()
+    events = EventLoop()
+    broker = make_broker(redis_url, middleware=[events])
+    database = Database(database_url, DatabaseRole.WORKER, application="notifier", pool_size=5)
+
+    def now() -> datetime:
+        return from_ms(clock.now_ms())
+
+    sweeper = Sweeper(database, clock, now)
+    out = way_out(settings, max_handles=2 * MAX_SENDS)
+    parts = Parts(
+        database=database,
+        settler=Settler(database, now),
+        vault=Vault(settings.encryption_keys.get_secret_value()),
+        channels=CHANNELS,
+        context=Context(out.engine, now, settings.base_url),
+        wake=sweeper.wake,
+    )
+    deliverer = deliverer_class(parts)
+    hints = Hints(broker, sweeper.wake, now)
+    relay = Relay(database, hints.give, now)
+    _declare(broker, deliverer)
+
+    worker = run_worker(broker, [NOTIFY_QUEUE])
+    listener = Listener(database, (OUTBOX_CHANNEL,))
+    loops = [
+        start_loop("relay", lambda: relay.step() or _await_outbox(listener, stop), stop, idle_s=0),
+        start_loop("hints", hints.step, stop, idle_s=0),
+        start_loop("sweeper", lambda: sweeper.step(deliverer, events.loop), stop, idle_s=0),
+    ]
+    log.get_logger().info("notifier_started", channel_types=sorted(CHANNELS))
+    status = _watch(worker, stop)
+    stop.set()
+    return _end(deliverer, events.loop, worker, loops) or status
+
+
+def _watch(worker: dramatiq.Worker, stop: threading.Event) -> int:
+    """Wait for the end; a dead consumer thread would starve the queue in silence, so it ends the process."""
+    while not stop.wait(0.5):
+        if not consumers_alive(worker):
+            log.get_logger().critical("consumer_thread_died")
+            return 1
+    return 0
+
+
+def _end(
+    deliverer: Deliverer, loop: asyncio.AbstractEventLoop, worker: dramatiq.Worker, loops: list[threading.Thread]
+) -> int:
+    """Let what is under way end, then the loop it runs on; the ledger keeps the rest."""
+    left = asyncio.run_coroutine_threadsafe(deliverer.drain(_DRAIN_S), loop).result(_DRAIN_S + 2.0)
+    for thread in loops:
+        thread.join(timeout=1.0)
+    try:
+        guarded(lambda: worker.stop(timeout=int(_STOP_QUEUE_S * 1000)))
+    except Unavailable:
+        # The queue's hints are not worth waiting for; its loop would keep the process alive.
+        loop.call_soon_threadsafe(loop.stop)
+    log.get_logger().info("notifier_stopped", unfinished=left)
+    return 0
+
+
+def _declare(broker: QueueBroker, deliverer: Deliverer) -> None:
+    async def deliver(payload: Any) -> None:
+        try:
+            await deliverer.deliver(_ids(payload))
+        except Unavailable as error:
+            # The rows are in the ledger and the sweeper finds them; a retry of the hint would only repeat that.
+            log.get_logger().warning("hint_dropped", error=str(error.__cause__))
+
+    dramatiq.actor(broker=broker, actor_name=DELIVER_ACTOR, queue_name=NOTIFY_QUEUE, throws=(UnreadableMessage,))(
+        deliver
+    )
+
+
+def _ids(payload: Any) -> list[str]:
+    if not isinstance(payload, Mapping) or payload.get("v") not in READABLE_VERSIONS:
+        raise UnreadableMessage("not a list of notifications that this version can read")
+    ids = payload.get("n")
+    if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
+        raise UnreadableMessage("not a list of notifications")
+    return ids
+
+
+def _await_outbox(listener: Listener, stop: threading.Event) -> bool:
+    """False, when somebody committed an outbox row or after a moment: there was nothing to do, whatever there is now."""
+    try:
+        listener.wait(_LISTEN_S)
+    except Unavailable:
+        # Without a listener we look by the clock; if the database is away, the relay's own step will say so.
+        stop.wait(_LISTEN_S)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main("notifier", run))

@@ -1,0 +1,246 @@
+"""Who may act: tokens, keys, roles, and how fast a revocation counts."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import jwt
+import pytest
+
+from api import auth
+from api.app import ROUTES
+from api.permissions import PERMISSIONS, allows
+from common.clock import utc_now
+from tests import api_cast
+from tests.api_cast import CHANNEL, JWT_KEY, MONITOR, PASSWORD, World
+
+world = api_cast.world
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    return jwt.decode(token, JWT_KEY, algorithms=["HS256"], audience="tocsin", issuer="tocsin")
+
+
+def signed(claims: dict[str, Any], key: str = JWT_KEY, algorithm: str = "HS256") -> str:
+    return jwt.encode(claims, key, algorithm=algorithm)
+
+
+def test_a_login_answers_with_both_tokens_and_their_claims(world: World) -> None:
+    answer = world.login("alice")
+    assert set(answer) == {"access_token", "refresh_token", "token_type", "expires_in"}
+    assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 900)
+    claims = claims_of(answer["access_token"])
+    assert (claims["sub"], claims["org"], claims["role"]) == (world.users["alice"], world.org_a, "owner")
+    assert claims["family"] == claims_of(answer["refresh_token"])["family"]
+
+
+@pytest.mark.parametrize("email", ["alice@example.com", "unknown@example.com", "ALICE@EXAMPLE.COM"])
+def test_a_wrong_password_and_an_unknown_user_look_the_same(world: World, email: str) -> None:
+    response = world.nobody.post("/v1/auth/login", json={"email": email, "password": "wrong"})
+    assert response.status_code == 401
+    assert response.get_json()["code"] == "INVALID_CREDENTIALS"
+    assert response.get_json()["message"] == "The address or the password is wrong."
+
+
+def test_a_login_does_not_care_for_the_case_of_the_address(world: World) -> None:
+    answer = world.nobody.post("/v1/auth/login", json={"email": "Alice@Example.com", "password": PASSWORD})
+    assert answer.status_code == 200
+
+
+def test_me_says_who_for_whom_and_what_is_allowed(world: World) -> None:
+    me = world.bob.get("/v1/auth/me").get_json()
+    assert me["user"] == {"id": world.users["bob"], "email": "bob@example.com", "name": "Bob"}
+    assert (me["api_key"], me["organization"]["id"], me["role"]) == (None, world.org_a, "viewer")
+    assert "monitors:read" in me["permissions"]
+    assert "monitors:write" not in me["permissions"]
+
+
+def test_a_refresh_token_works_once_and_its_replay_ends_the_whole_session(world: World) -> None:
+    first = world.login("alice")
+    second = world.person(first["refresh_token"]).post("/v1/auth/refresh").get_json()
+    assert set(second) == set(first)
+    assert world.person(second["access_token"]).get("/v1/auth/me").status_code == 200
+    replay = world.person(first["refresh_token"]).post("/v1/auth/refresh")
+    assert replay.status_code == 401
+    for token in (first["access_token"], second["access_token"]):
+        assert world.person(token).get("/v1/auth/me").status_code == 401
+    assert world.person(second["refresh_token"]).post("/v1/auth/refresh").status_code == 401
+
+
+def test_a_replay_leaves_other_sessions_of_the_same_user_alone(world: World) -> None:
+    stolen = world.login("alice")["refresh_token"]
+    for _ in range(2):
+        world.person(stolen).post("/v1/auth/refresh")
+    assert world.alice.get("/v1/auth/me").status_code == 200
+
+
+@pytest.mark.parametrize("which", ["access_token", "refresh_token"])
+def test_after_logout_no_token_of_the_session_is_good(world: World, which: str) -> None:
+    tokens = world.login("alice")
+    assert world.person(tokens[which]).post("/v1/auth/logout").status_code == 204
+    assert world.person(tokens["access_token"]).get("/v1/auth/me").status_code == 401
+    assert world.person(tokens["refresh_token"]).post("/v1/auth/refresh").status_code == 401
+    assert world.alice.get("/v1/auth/me").status_code == 200
+
+
+def test_tokens_that_we_did_not_make_for_this_are_refused(world: World) -> None:
+    tokens = world.login("alice")
+    claims = claims_of(tokens["access_token"])
+    now = int(time.time())
+    forged = {
+        "no algorithm": signed(claims, "", "none"),
+        "a key of somebody else's": signed(claims, "x" * 40),
+        "another algorithm": signed(claims, JWT_KEY + "0" * 30, "HS512"),
+        "a refresh token": tokens["refresh_token"],
+        "expired": signed({**claims, "exp": now - 60}),
+        "without an end": signed({k: v for k, v in claims.items() if k != "exp"}),
+        "another audience": signed({**claims, "aud": "somebody"}),
+        "no audience": signed({k: v for k, v in claims.items() if k != "aud"}),
+        "another issuer": signed({**claims, "iss": "somebody"}),
+        "no organization": signed({k: v for k, v in claims.items() if k != "org"}),
+        "an organization that is no id": signed({**claims, "org": "x"}),
+        "an organization of others": signed({**claims, "org": world.org_b}),
+        "a session that never was": signed({**claims, "family": world.org_a}),
+        "from the future": signed({**claims, "nbf": now + 600}),
+        "no token at all": "x.y.z",
+        "not even text": "\u00ff\u00fe",
+        "a key that is none": "tcs_nothing",
+        "a key of nothing": "tcs_",
+    }
+    for why, token in forged.items():
+        response = world.person(token).get("/v1/monitors")
+        assert response.status_code == 401, why
+        assert response.get_json()["code"] == "UNAUTHORIZED", why
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+    for header in ("", "Basic YTpi", "Bearer", "Bearer a b", "bearer"):
+        assert world.nobody.get("/v1/monitors", headers={"Authorization": header}).status_code == 401, header
+
+
+def test_an_access_token_cannot_be_refreshed(world: World) -> None:
+    token = world.login("alice")["access_token"]
+    assert world.person(token).post("/v1/auth/refresh").status_code == 401
+    assert world.person(token).get("/v1/auth/me").status_code == 200
+
+
+def test_an_expired_access_token_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "ACCESS_LIFETIME", timedelta(seconds=-30))
+    assert world.person(world.login("alice")["access_token"]).get("/v1/auth/me").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("sql", "status"),
+    [
+        ("UPDATE memberships SET role = 'viewer' WHERE user_id = %(id)s", 403),
+        ("DELETE FROM memberships WHERE user_id = %(id)s", 401),
+        ("UPDATE users SET disabled_at = now() WHERE id = %(id)s", 401),
+        ("UPDATE users SET tokens_valid_after = clock_timestamp() WHERE id = %(id)s", 401),
+        ("UPDATE organizations SET deleted_at = now() FROM memberships m WHERE m.org_id = organizations.id "
+         "AND m.user_id = %(id)s", 401),
+    ],
+)  # fmt: skip
+def test_what_an_administrator_changes_counts_at_the_next_request(world: World, sql: str, status: int) -> None:
+    assert world.alice.post("/v1/monitors", json=MONITOR).status_code == 201
+    world.execute(sql, id=world.users["alice"])
+    assert world.alice.post("/v1/monitors", json=MONITOR).status_code == status
+
+
+def test_a_disabled_user_cannot_log_in(world: World) -> None:
+    world.execute("UPDATE users SET disabled_at = now() WHERE id = %(id)s", id=world.users["bob"])
+    answer = world.nobody.post("/v1/auth/login", json={"email": "bob@example.com", "password": PASSWORD})
+    assert answer.status_code == 401
+
+
+def test_an_api_key_is_shown_once_works_and_dies_at_once(world: World) -> None:
+    made = world.alice.post("/v1/api-keys", json={"name": "ci", "role": "editor"})
+    assert made.status_code == 201
+    key = made.get_json()
+    assert key["key"].startswith(f"tcs_{key['prefix']}_")
+    machine = world.person(key["key"])
+    me = machine.get("/v1/auth/me").get_json()
+    assert (me["user"], me["api_key"], me["role"]) == (None, {"id": key["id"]}, "editor")
+    assert machine.post("/v1/monitors", json=MONITOR).status_code == 201
+    listed = world.alice.get("/v1/api-keys").get_json()["data"]
+    assert [item["id"] for item in listed] == [key["id"]]
+    assert "key" not in listed[0]
+    assert world.alice.delete(f"/v1/api-keys/{key['id']}").status_code == 204
+    assert machine.get("/v1/auth/me").status_code == 401
+    assert world.alice.get("/v1/api-keys").get_json()["data"] == []
+    assert world.alice.delete(f"/v1/api-keys/{key['id']}").status_code == 404
+
+
+def test_the_secret_of_a_key_is_not_in_the_database(world: World) -> None:
+    key = world.alice.post("/v1/api-keys", json={"name": "ci"}).get_json()
+    secret = key["key"].split("_", 2)[2]
+    assert secret not in repr(world.rows("SELECT * FROM api_keys"))
+
+
+def test_a_key_with_the_right_prefix_and_a_wrong_secret_is_refused(world: World) -> None:
+    key = world.alice.post("/v1/api-keys", json={"name": "ci"}).get_json()
+    assert world.person(f"tcs_{key['prefix']}_wrong").get("/v1/auth/me").status_code == 401
+    assert world.person(f"tcs_{key['prefix']}").get("/v1/auth/me").status_code == 401
+
+
+def test_an_expired_key_is_refused(world: World) -> None:
+    key = world.alice.post("/v1/api-keys", json={"name": "ci", "expires_in_days": 1}).get_json()
+    assert world.person(key["key"]).get("/v1/auth/me").status_code == 200
+    world.execute("UPDATE api_keys SET expires_at = %(at)s", at=utc_now() - timedelta(seconds=1))
+    assert world.person(key["key"]).get("/v1/auth/me").status_code == 401
+
+
+def test_the_last_use_of_a_key_is_written_down_once_a_minute(world: World) -> None:
+    key = world.alice.post("/v1/api-keys", json={"name": "ci"}).get_json()
+    machine = world.person(key["key"])
+    machine.get("/v1/auth/me")
+    first = world.rows("SELECT last_used_at, xmin::text FROM api_keys")
+    machine.get("/v1/auth/me")
+    assert world.rows("SELECT last_used_at, xmin::text FROM api_keys") == first
+    assert first[0]["last_used_at"] is not None
+
+
+def test_nobody_hands_out_or_revokes_more_than_they_are(world: World) -> None:
+    admin_key = world.alice.post("/v1/api-keys", json={"name": "admin", "role": "admin"}).get_json()
+    owner_key = world.alice.post("/v1/api-keys", json={"name": "owner", "role": "owner"}).get_json()
+    admin = world.person(admin_key["key"])
+    assert admin.post("/v1/api-keys", json={"name": "x", "role": "owner"}).status_code == 403
+    assert admin.post("/v1/api-keys", json={"name": "x", "role": "admin"}).status_code == 201
+    assert admin.delete(f"/v1/api-keys/{owner_key['id']}").status_code == 403
+
+
+#: A body that each route would take, so that only the permission can refuse it.
+BODIES: dict[str, Any] = {
+    "create_monitor": MONITOR,
+    "put_monitor": MONITOR,
+    "change_monitor": {"name": "x"},
+    "create_channel": CHANNEL,
+    "change_channel": {"name": "x"},
+    "set_incident_status": {"status": "resolved"},
+    "comment_incident": {"body": "x"},
+    "create_api_key": {"name": "x", "role": "viewer"},
+}
+
+
+@pytest.mark.parametrize("role", ["admin", "editor", "viewer"])
+def test_every_route_asks_the_one_table_of_permissions(world: World, role: str) -> None:
+    made = world.alice.post("/v1/api-keys", json={"name": role, "role": role}).get_json()
+    machine = world.person(made["key"])
+    seen = set()
+    for route in ROUTES:
+        if route.permission is None:
+            continue
+        seen.add(route.permission)
+        path = route.path.replace("<key>", "k")
+        for name in ("monitor", "incident", "channel", "notification", "api_key"):
+            path = path.replace(f"<{name}_id>", world.org_b)
+        response = machine.call(route.method, path, json=BODIES.get(route.operation_id))
+        assert (response.status_code == 403) == (not allows(role, route.permission)), (route.operation_id, response.text)
+        assert world.nobody.call(route.method, path, json=BODIES.get(route.operation_id)).status_code == 401
+    assert seen == set(PERMISSIONS)
+
+
+def test_routes_without_a_permission_are_these_and_no_others() -> None:
+    public = {route.operation_id for route in ROUTES if route.permission is None}
+    assert public == {
+        "login", "refresh", "logout", "livez", "health", "healthz", "readyz", "ready", "metrics",
+    }  # fmt: skip
