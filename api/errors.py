@@ -85,12 +85,8 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    trouble = classify(error)
-    if trouble is Trouble.AWAY:
+    if classify(error) is Trouble.AWAY:
+        # A connection that broke between two statements, where nobody could translate it.
         return _unavailable(Unavailable("The database cannot be reached."))
-    if trouble is Trouble.RACE:
-        # Deadlock, lock or statement timeout: nothing was done, and the next try may well succeed.
-        log.get_logger().warning("database_race", error=str(error))
-        return _unavailable(Unavailable("The database is busy; try again.", retry_after_s=1))
     log.get_logger().error("unexpected_error", exc_info=error)
     return problem(500, "INTERNAL_ERROR", "Something went wrong on our side; the request id leads to the log line.")

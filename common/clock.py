@@ -31,6 +31,10 @@ def to_ms(moment: datetime) -> int:
     return seconds * 1000 + moment.microsecond // 1000
 
 
+#: A measurement that took longer says too little: half of it is the error (seconds).
+_LONGEST_MEASUREMENT_S = 1.0
+
+
 class DatabaseClock:
     """Database time between two measurements. `sync` is called by whoever holds a connection, some times a minute."""
 
@@ -38,13 +42,20 @@ class DatabaseClock:
         self._monotonic = monotonic
         # Until the first measurement our own clock has to do.
         self._offset_s = wall() - monotonic()
+        self._measured = False
 
     def sync(self, read_database_s: Callable[[], float]) -> None:
-        """Measure the offset; `read_database_s` answers the database's time as Unix seconds."""
+        """Measure the offset; `read_database_s` answers the database's time as Unix seconds.
+
+        Whoever is stopped in the middle must not step by half of the stop, so only the first may be that bad.
+        """
         before = self._monotonic()
         database_s = read_database_s()
         after = self._monotonic()
+        if self._measured and after - before > _LONGEST_MEASUREMENT_S:
+            return
         self._offset_s = database_s - (before + after) / 2
+        self._measured = True
 
     def now_ms(self) -> int:
         """Database time as Unix milliseconds."""

@@ -59,7 +59,9 @@ def run_steps(name: str, step: Step, stop: threading.Event, *, idle_s: float) ->
 
 def start_loop(name: str, step: Step, stop: threading.Event, *, idle_s: float) -> threading.Thread:
     """`run_steps` in a thread of its own; the process does not wait for it at exit."""
-    thread = threading.Thread(target=run_steps, args=(name, step, stop), kwargs={"idle_s": idle_s}, name=name, daemon=True)
+    thread = threading.Thread(
+        target=run_steps, args=(name, step, stop), kwargs={"idle_s": idle_s}, name=name, daemon=True
+    )
     thread.start()
     return thread
 

@@ -151,7 +151,7 @@ def _announce(settings: Settings, console: Console, started: float, stop: thread
     while not stop.is_set() and time.monotonic() < deadline:
         if _is_ready(settings):
             _write_stack_file(settings)
-            console.print(_ready_panel(settings, time.monotonic() - started, first=_is_first(settings, started_at)))
+            console.print(_ready_panel(settings, time.monotonic() - started, first=console.is_terminal and _is_first(settings, started_at)))
             return
         stop.wait(0.05)
     if not stop.is_set():
@@ -184,6 +184,7 @@ def _write_stack_file(settings: Settings) -> None:
 
 
 def _is_first(settings: Settings, started_at: float) -> bool:
+    # Shown on a terminal only: elsewhere the output is kept as a log, and secrets do not belong there.
     credentials = settings.data_dir / CREDENTIALS_FILE
     return credentials.exists() and credentials.stat().st_mtime >= started_at - 1
 

@@ -14,7 +14,7 @@ from common.domain.checks import Check, Kind, Lane
 from common.domain.errors import Unavailable
 from common.store.schedule import Confirmation, Timing
 from scheduler.lease import Leadership, Lease
-from scheduler.wheel import Due, Turn, Wheel
+from scheduler.wheel import Turn, Wheel
 
 #: A slow lane's message may wait so long to fill (milliseconds).
 SLOW_FILL_MS = 200

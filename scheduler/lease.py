@@ -123,7 +123,10 @@ class Lease:
 
     def _keep(self, started: float, *, kept: bool) -> None:
         with self._lock:
-            if kept:
+            if kept and self._held is not None:
+                if self._monotonic() >= self._valid_until:
+                    # We had stopped, but nobody took over: the same epoch goes on from where we stopped.
+                    self._held = Leadership(self._held.epoch, self._dispatched_to_ms)
                 self._valid_until = started + self._times.deadline_s
                 return
             lost, self._held = self._held, None

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 #: A network-class failure waits at most so long for a canary's answer (seconds).
 PATIENCE_S = 1.0
+#: Failures this close together share an attempt (seconds); an older one may still show the network of before.
+_SAME_MOMENT_S = 0.1
 
 
 class Canary:
@@ -15,13 +17,15 @@ class Canary:
     def __init__(self, targets: Sequence[str]) -> None:
         self._targets = tuple(targets)
         self._asking: asyncio.Task[bool] | None = None
+        self._asked_at = 0.0
 
     async def alive(self) -> bool:
         """Whether any canary answers an attempt that starts now; True when there are none."""
         if not self._targets:
             return True
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.get_running_loop().create_task(self._ask())
+        loop = asyncio.get_running_loop()
+        if self._asking is None or self._asking.done() or loop.time() - self._asked_at > _SAME_MOMENT_S:
+            self._asking, self._asked_at = loop.create_task(self._ask()), loop.time()
         return await asyncio.shield(self._asking)
 
     async def _ask(self) -> bool:

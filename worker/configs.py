@@ -77,11 +77,16 @@ class ConfigCache:
 
     def _share(self, value: Any) -> Any:
         """One copy of equal values: thousands of monitors have the same policy and options."""
-        return self._shared.setdefault(value, value)
+        return self._share_by(value, value)
 
     def _share_assertions(self, assertions: tuple[Assertion, ...]) -> tuple[Assertion, ...]:
-        shared: tuple[Assertion, ...] = self._shared.setdefault(repr(assertions), assertions)
+        shared: tuple[Assertion, ...] = self._share_by(repr(assertions), assertions)
         return shared
+
+    def _share_by(self, key: Any, value: Any) -> Any:
+        if len(self._shared) >= self._capacity:
+            self._shared.clear()  # what monitors had before their edits, secrets too; who needs one keeps its copy
+        return self._shared.setdefault(key, value)
 
 
 def _assertion(item: dict[str, Any]) -> Assertion:

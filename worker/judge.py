@@ -13,6 +13,7 @@ from common.domain.monitors import MonitorConfig
 from common.domain.slots import next_slot, phase_ms
 from common.domain.traces import check_id
 from common.store.incidents import Alteration, Opening
+from common.store.result_log import storable
 from common.store.votes import MonitorFacts, StoredVote, VoteKey, VoteUpdate
 
 
@@ -34,7 +35,8 @@ class Fold:
     """All results of one flush for one vote, folded in slot order.
 
     `counted` moved the vote; `stored` are kept without moving it; `later` came after a change of health and have to
-    be judged on top of it, so that a short outage inside a long backlog is still an outage.
+    be judged on top of it, so that a short outage inside a long backlog is still an outage. `decides`: the monitor's
+    state has to be concluded anew.
     """
 
     update: VoteUpdate | None = None
@@ -42,6 +44,7 @@ class Fold:
     stored: list[Judged] = field(default_factory=list)
     later: list[Judged] = field(default_factory=list)
     changed: bool = False
+    decides: bool = False
 
 
 def fold(key: VoteKey, stored: StoredVote | None, judged: Iterable[Judged]) -> Fold:
@@ -60,9 +63,17 @@ def fold(key: VoteKey, stored: StoredVote | None, judged: Iterable[Judged]) -> F
         outcome.counted.append(item)
         outcome.changed = before.health is not vote.health
     if stored is not None and outcome.counted:
-        last = outcome.counted[-1].result
-        outcome.update = VoteUpdate(key, stored.version, vote, last.slow, last.observation.verdict)
+        last = outcome.counted[-1]
+        outcome.update = VoteUpdate(key, stored.version, vote, last.result.slow, last.result.observation.verdict)
+        outcome.decides = outcome.changed or _disagrees(vote, stored.state, last.config)
     return outcome
+
+
+def _disagrees(vote: Vote, state: Health, config: MonitorConfig) -> bool:
+    """Whether a location that was outvoted may have its way by now: the others may have gone stale meanwhile."""
+    if len(config.locations) < 2 or vote.health in (Health.PENDING, Health.RELEASED):
+        return False
+    return vote.health is not state
 
 
 def _counted(item: Judged) -> Counted:
@@ -158,8 +169,8 @@ def _title(name: str, health: Health) -> str:
 
 def _cause(cause: Judged) -> Mapping[str, str]:
     observation = cause.result.observation
-    told = {"reason": observation.reason.label, "message": observation.message}
+    told = {"reason": observation.reason.label, "message": storable(observation.message)}
     if observation.failed_assertion is not None:
-        told["expected"] = observation.failed_assertion.expected
-        told["seen"] = observation.failed_assertion.seen
+        told["expected"] = storable(observation.failed_assertion.expected)
+        told["seen"] = storable(observation.failed_assertion.seen)
     return told

@@ -6,7 +6,7 @@ broken network causes. Refused connections, TLS and HTTP errors prove the contra
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from common.domain.checks import NETWORK_CLASS, Reason
@@ -15,28 +15,50 @@ WINDOW_S = 2.0
 LEAST_ADDRESSES = 20
 FAILING_RATIO = 0.8
 
+#: Nothing was sent, so nothing was learned about the network.
+_SAYS_NOTHING = frozenset({Reason.INTERNAL, Reason.EGRESS_DENIED, Reason.INVALID_TARGET})
+
 
 class Suspicion:
-    """What the last two seconds say about our own network. Event loop only."""
+    """What the last two seconds say about our own network. Event loop only.
+
+    Counted as it comes and goes: when everything fails at once, every failure asks.
+    """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._seen: deque[tuple[float, str, bool]] = deque()
+        self._notes: Counter[str] = Counter()
+        self._answers: Counter[str] = Counter()
 
     def note(self, host: str, reason: Reason) -> None:
         """Remember how one target answered."""
-        self._seen.append((self._monotonic(), host, reason in NETWORK_CLASS))
+        self._forget()
+        if reason in _SAYS_NOTHING:
+            return
+        failed = reason in NETWORK_CLASS
+        self._seen.append((self._monotonic(), host, failed))
+        self._notes[host] += 1
+        if not failed:
+            self._answers[host] += 1
 
     def suspects_us(self) -> bool:
         """Whether so much fails at once that it is more likely us."""
         self._forget()
-        hosts: dict[str, bool] = {}
-        for _, host, failed in self._seen:
-            # One answer from an address proves that it can be reached.
-            hosts[host] = failed and hosts.get(host, True)
-        return len(hosts) >= LEAST_ADDRESSES and sum(hosts.values()) >= FAILING_RATIO * len(hosts)
+        hosts = len(self._notes)
+        # One answer from an address proves that it can be reached.
+        return hosts >= LEAST_ADDRESSES and hosts - len(self._answers) >= FAILING_RATIO * hosts
 
     def _forget(self) -> None:
         horizon = self._monotonic() - WINDOW_S
         while self._seen and self._seen[0][0] < horizon:
-            self._seen.popleft()
+            _, host, failed = self._seen.popleft()
+            _less(self._notes, host)
+            if not failed:
+                _less(self._answers, host)
+
+
+def _less(counts: Counter[str], host: str) -> None:
+    counts[host] -= 1
+    if not counts[host]:
+        del counts[host]

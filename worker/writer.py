@@ -117,6 +117,8 @@ class Writer:
             self._trying = 0
             raise
         self._finish(done, again, len(flush))
+        if not done:
+            self._sleep(FLUSH_AFTER_S)  # somebody else holds these very votes: let them finish
         telemetry.WRITER_BATCH.observe(len(flush))
         telemetry.WRITER_COMMIT.observe(time.perf_counter() - started)
         return True
@@ -135,9 +137,12 @@ class Writer:
         self._settle(done)
 
     def _isolate(self) -> None:
-        """The last flush failed for a reason of its own: halve until the culprit stands alone, then set it aside."""
+        """The last flush failed for a reason of its own: go on one by one, then doubling, and set the culprit aside.
+
+        Halving would fail nine times in a row for a culprit in front, and every failure waits longer than the last.
+        """
         if self._trying > 1:
-            self._limit = self._trying // 2
+            self._limit = 1
         else:
             culprit = self._queue.popleft()
             telemetry.WRITER_POISONED.inc()
@@ -157,21 +162,21 @@ class Writer:
             stored = votes.read(connection, list(by_key))
             folds = {key: fold(key, stored.get(key), group) for key, group in by_key.items()}
             updates = [f.update for f in folds.values() if f.update is not None]
-            changing = any(f.changed for f in folds.values())
-            if changing:
-                commit_durably(connection)
             winners = votes.commit(connection, updates) if updates else set()
             won = [f for key, f in folds.items() if f.update is None or key in winners]
             result_log.append(connection, [j.result for f in won for j in (*f.counted, *f.stored)])
-            rulings = self._conclude(connection, [f for f in won if f.changed]) if changing else []
+            deciding = [f for f in won if f.decides]
+            rulings = self._conclude(connection, deciding) if deciding else []
+            if rulings:
+                commit_durably(connection)
             self._note_lanes(connection, won, stored)
         self._report(rulings, losers=len(updates) - len(winners))
         committed = {id(j) for f in won for j in (*f.counted, *f.stored)}
         done = [s for s in flush if id(s.judged) in committed]
         return done, [s for s in flush if id(s.judged) not in committed]
 
-    def _conclude(self, connection: Connection, changed: list[Fold]) -> list[Ruling]:
-        causes = {f.counted[-1].key[0]: f.counted[-1] for f in changed}
+    def _conclude(self, connection: Connection, deciding: list[Fold]) -> list[Ruling]:
+        causes = {f.counted[-1].key[0]: f.counted[-1] for f in deciding}
         # The states are locked before the votes of other locations are read: whoever comes second sees the first.
         facts = votes.lock_states(connection, list(causes))
         all_votes = votes.all_of(connection, list(causes))
@@ -221,7 +226,8 @@ class Writer:
             telemetry.TRANSITIONS.labels(change.value).inc()
             event = ruling.opening or ruling.alteration
             self._logger.info(
-                f"incident_{change.value}",
+                "incident_changed",
+                change=change.value,
                 monitor_id=ruling.facts.monitor_id,
                 incident_id=ruling.opening.id if ruling.opening else ruling.facts.open_incident,
                 correlation_id=event.correlation_id if event else None,

@@ -93,7 +93,8 @@ class NotFound(RequestError):
     code = "NOT_FOUND"
 
     def __init__(self, resource: str) -> None:
-        super().__init__(f"No such {resource} in this organization.", code=f"{resource.upper().replace(' ', '_')}_NOT_FOUND")
+        code = f"{resource.upper().replace(' ', '_')}_NOT_FOUND"
+        super().__init__(f"No such {resource} in this organization.", code=code)
 
 
 class Conflict(RequestError):

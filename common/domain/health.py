@@ -116,16 +116,21 @@ class Counted:
 
 
 def counts(vote: Vote, result: Counted) -> bool:
-    """Whether a result may move the vote: newer than all before it, and not asked for by hand."""
-    return result.kind is not Kind.MANUAL and result.slot_ms > vote.last_slot_ms
+    """Whether a result may move the vote: newer than all before it, not asked for by hand, and scheduled if released."""
+    if result.kind is Kind.MANUAL or (result.kind is Kind.CONFIRM and vote.health is Health.RELEASED):
+        return False
+    return result.slot_ms > vote.last_slot_ms
 
 
 def advance(vote: Vote, result: Counted, policy: Policy) -> Vote:
-    """The vote after one result. A result that does not count leaves it as it is; `unknown` moves only the slot."""
+    """The vote after one result. A result that does not count leaves it as it is.
+
+    `unknown` ends a confirmation and nothing else: a location that cannot see goes stale, as if it were silent.
+    """
     if not counts(vote, result):
         return vote
     if result.verdict is Verdict.UNKNOWN:
-        return replace(vote, last_slot_ms=result.slot_ms, confirm_at_ms=None)
+        return replace(vote, confirm_at_ms=None)
     counted = _count(vote, result)
     health = _next_health(counted, policy)
     pending_failure = result.verdict is not Verdict.UP and _is_worse(result.verdict, health)
@@ -224,15 +229,18 @@ def freshness_ms(interval_s: int, timeout_s: float) -> int:
 
 
 def conclude(state: State, votes: Iterable[Vote], policy: Policy, *, now_ms: int, fresh_ms: int) -> Conclusion:
-    """The monitor's next state from all its votes; stale, pending and released ones do not vote."""
+    """The monitor's next state from all its votes; stale and pending ones do not vote.
+
+    A released vote is there but says nothing: it counts for the majority, and neither as failing nor as recovered.
+    """
     healths = [
-        vote.health
-        for vote in votes
-        if vote.last_slot_ms > now_ms - fresh_ms and vote.health not in (Health.PENDING, Health.RELEASED)
+        vote.health for vote in votes if vote.last_slot_ms > now_ms - fresh_ms and vote.health is not Health.PENDING
     ]
-    if not healths:
+    if all(health is Health.RELEASED for health in healths):
         return Conclusion(state, None)
     wanted = _quorum(healths, policy.quorum)
+    if wanted is Health.UP and Health.RELEASED in healths and state.incident_worst is None:
+        return Conclusion(state, None)
     change = INCIDENT_TABLE.get((wanted, state.incident_worst))
     if change is None and wanted is Health.DEGRADED and state.health is Health.DOWN:
         change = Change.EASED
@@ -243,7 +251,7 @@ def _quorum(healths: Sequence[Health], quorum: int | None) -> Health:
     needed = quorum if quorum is not None else len(healths) // 2 + 1
     if sum(health is Health.DOWN for health in healths) >= needed:
         return Health.DOWN
-    if sum(health is not Health.UP for health in healths) >= needed:
+    if sum(health in (Health.DOWN, Health.DEGRADED) for health in healths) >= needed:
         return Health.DEGRADED
     return Health.UP
 

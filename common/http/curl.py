@@ -79,6 +79,8 @@ class Handle:
         setopt(pycurl.NOSIGNAL, 1)
         setopt(pycurl.FRESH_CONNECT, 1)
         setopt(pycurl.FORBID_REUSE, 1)
+        # Keep no addresses: libcurl walks through its whole cache in each request, 35 µs of it with 5,000 hosts.
+        setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
         # A resumed session would not show its certificate, and an expired one would go unnoticed.
         setopt(pycurl.SSL_SESSIONID_CACHE, 0)
         setopt(pycurl.SSL_EC_CURVES, _GROUPS)

@@ -27,7 +27,7 @@ _Json = psycopg.types.json.Jsonb
 
 # An incident `i` as everybody sees it: the API, the timeline's snapshots, the webhooks.
 DOCUMENT = """
-jsonb_build_object(
+json_build_object(
   'id', i.id, 'monitor_id', i.monitor_id, 'source', i.source, 'dedup_key', i.dedup_key, 'title', i.title,
   'description', i.description, 'severity', i.severity, 'priority', i.priority, 'status', i.status,
   'opened_at', i.opened_at, 'acknowledged_at', i.acknowledged_at, 'resolved_at', i.resolved_at,
@@ -36,7 +36,7 @@ jsonb_build_object(
 
 # A monitor `m` as messages show it.
 _MONITOR_DOCUMENT = """
-CASE WHEN m.id IS NULL THEN NULL ELSE jsonb_build_object(
+CASE WHEN m.id IS NULL THEN NULL ELSE json_build_object(
   'id', m.id, 'key', m.key, 'name', m.name, 'type', m.type, 'target', m.target, 'severity', m.severity,
   'labels', m.labels) END
 """
@@ -81,7 +81,7 @@ RETURNING i.id::text
 _RECORD = f"""
 INSERT INTO incident_events (id, org_id, incident_id, version, type, actor, data, snapshot, correlation_id, at)
 SELECT u.id, i.org_id, i.id, i.version, u.type, u.actor, u.data,
-       CASE WHEN u.announced THEN jsonb_build_object('incident', {DOCUMENT}, 'monitor', {_MONITOR_DOCUMENT}) END,
+       CASE WHEN u.announced THEN json_build_object('incident', {DOCUMENT}, 'monitor', {_MONITOR_DOCUMENT}) END,
        u.correlation_id, u.at
   FROM unnest(%(ids)s::uuid[], %(incidents)s::uuid[], %(types)s::text[], %(actors)s::text[], %(datas)s::jsonb[],
               %(announced)s::bool[], %(correlations)s::text[], %(ats)s::timestamptz[])

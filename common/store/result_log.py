@@ -44,8 +44,7 @@ def append(connection: Connection, results: Sequence[Result]) -> None:
                 "slots": [from_ms(r.check.scheduled_at_ms) for r in failed],
                 "monitors": [r.check.monitor_no for r in failed],
                 "locations": [r.location for r in failed],
-                # PostgreSQL's text cannot hold NUL, and a target may have sent one.
-                "messages": [r.observation.message.replace("\x00", "�") for r in failed],
+                "messages": [storable(r.observation.message) for r in failed],
                 "assertions": [_assertion(r) for r in failed],
             },
         )
@@ -75,4 +74,9 @@ def _assertion(result: Result) -> Jsonb | None:
     if failed is None:
         return None
     values = {"source": failed.source, "op": failed.op, "expected": failed.expected, "seen": failed.seen}
-    return Jsonb({key: value.replace("\x00", "�") for key, value in values.items()})
+    return Jsonb({key: storable(value) for key, value in values.items()})
+
+
+def storable(text: str) -> str:
+    """Text that PostgreSQL can hold: a target may have sent NUL, or what is not Unicode."""
+    return text.replace("\x00", "�").encode("utf-8", "replace").decode()

@@ -20,12 +20,13 @@ VoteKey = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class StoredVote:
-    """A vote as it was read. `config_floor`: results of an older configuration do not count."""
+    """A vote as it was read. `config_floor`: results of an older configuration do not count; `state`: the monitor's."""
 
     vote: Vote
     version: int
     config_floor: int
     slow: bool
+    state: Health
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,14 @@ class MonitorFacts:
 
 _COLUMNS = (
     "v.monitor_no, v.location, v.version, v.config_floor, v.slow, v.health, v.last_slot, v.not_up, v.down, v.up,"
-    " v.not_down, v.confirm_at, v.reason, v.latency_ms"
+    " v.not_down, v.confirm_at, v.reason, v.latency_ms, s.health"
 )
 
 # The votes that a batch of results speaks to, without a lock.
 _READ = f"""
 SELECT {_COLUMNS}
   FROM unnest(%(monitors)s::int[], %(locations)s::smallint[]) AS u(monitor_no, location)
-  JOIN votes v USING (monitor_no, location)
+  JOIN votes v USING (monitor_no, location) JOIN monitor_states s USING (monitor_no)
 """
 
 # Lock the rows whose version is still the one that was read, in one order for all writers; a row that another
@@ -103,7 +104,9 @@ SELECT s.monitor_no, m.id::text, m.org_id::text, m.name, m.severity, s.health, s
 """
 
 # All votes of some monitors, for the quorum; read after the states are locked, so no other writer can conclude.
-_ALL_OF = f"SELECT {_COLUMNS} FROM votes v WHERE v.monitor_no = ANY(%(monitors)s)"
+_ALL_OF = f"""
+SELECT {_COLUMNS} FROM votes v JOIN monitor_states s USING (monitor_no) WHERE v.monitor_no = ANY(%(monitors)s)
+"""
 
 # The new states of monitors; `since` moves only when the health does.
 _SAVE_STATES = """
@@ -278,4 +281,5 @@ def _stored(row: Any) -> StoredVote:
         version=row[2],
         config_floor=row[3],
         slow=row[4],
+        state=Health(row[14]),
     )

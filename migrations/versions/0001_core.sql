@@ -266,7 +266,7 @@ CREATE TABLE incident_events (
   type            text NOT NULL,
   actor           text NOT NULL,                       -- 'tocsin', 'user:<id>' or 'api-key:<id>'
   data            jsonb NOT NULL DEFAULT '{}',
-  snapshot        jsonb,
+  snapshot        json,                                -- json, not jsonb: keeps the contract's order of members
   correlation_id  text NOT NULL DEFAULT '',
   at              timestamptz NOT NULL,
   UNIQUE (org_id, id),

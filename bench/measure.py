@@ -1,0 +1,202 @@
+"""One measuring window: what was due, what was committed for it, and what that cost.
+
+The window is exact and in database time, and results count by their slot, so that a check that is committed late still
+belongs to its window and one that is never committed is missed. Costs are read at the window's two ends.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.plan import Plan
+from bench.processes import CpuReading, MemoryPeaks, read_cpu
+from bench.stack import Stack
+from bench.telemetry import LAG, Telemetry, read_telemetry
+from common.domain.checks import Kind
+from common.domain.slots import phase_ms, slots_between
+
+_LOOK_EVERY_S = 0.5
+_LOOK_AT_POSTGRES_EVERY_S = 5.0
+#: How long after the window's end a check may still be committed and count.
+_GRACE_S = 2.0
+
+_COMMITTED = """
+SELECT count(*) FROM results
+ WHERE scheduled_at > to_timestamp(%(start)s) AND scheduled_at <= to_timestamp(%(end)s) AND kind = %(kind)s
+"""
+_STORED = """
+SELECT (SELECT count(*) FROM results),
+       (SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'results'::regclass),
+       pg_current_wal_lsn() - '0/0'::pg_lsn
+"""
+_UPDATES = "SELECT n_tup_upd, n_tup_hot_upd, pg_total_relation_size(relid) FROM pg_stat_user_tables WHERE relname = 'votes'"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one window showed. `committed` counts by slot, `stored` what was written between the window's ends."""
+
+    monitors: int
+    interval_s: int
+    seconds: int
+    target: str
+    due: int
+    committed: int
+    stored: int
+    lag_p50_ms: float | None
+    lag_p99_ms: float | None
+    cpu_s: dict[str, float]
+    machine_cpu_s: float
+    other_cpu_s: float
+    memory_peak_mb: dict[str, float]
+    bytes_per_check: float
+    wal_bytes_per_check: float
+    hot_update_share: float
+    votes_bytes: int
+    skipped: int
+    late: int
+    spilled: int
+    conflicts: int
+    batch_mean: float
+    commit_p50_ms: float | None
+    warnings: dict[str, int]
+
+    @property
+    def coverage(self) -> float:
+        """Committed ÷ due."""
+        return self.committed / self.due if self.due else 0.0
+
+    @property
+    def worker_cpu_s(self) -> float:
+        """CPU seconds of all workers."""
+        return sum(seconds for name, seconds in self.cpu_s.items() if name.startswith("worker"))
+
+    @property
+    def checks_per_worker_cpu_s(self) -> float:
+        """Checks stored per CPU second of the workers."""
+        return self.stored / self.worker_cpu_s if self.worker_cpu_s else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """All numbers, the derived ones too."""
+        return {
+            **asdict(self),
+            "coverage": self.coverage,
+            "offered_per_s": self.due / self.seconds,
+            "committed_per_s": self.committed / self.seconds,
+            "worker_cpu_s_per_1000": 1000 / self.checks_per_worker_cpu_s if self.stored else None,
+            "checks_per_worker_cpu_s": self.checks_per_worker_cpu_s,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    stored: int
+    bytes: int
+    wal: int
+    updates: int
+    hot: int
+    votes_bytes: int
+    cpu: CpuReading
+    telemetry: Telemetry
+
+
+def measure(stack: Stack, plan: Plan, tick: Callable[[str, float], None]) -> Measurement:
+    """Warm up, then measure one window; `tick` is told what happens and how much of it is done (0 to 1)."""
+    pids = stack.pids()
+    peaks = MemoryPeaks()
+    start_s = math.ceil(_now_s(stack)) + plan.warmup_s
+    end_s = start_s + plan.seconds
+    _watch(stack, pids, peaks, start_s, lambda done: tick("warming up", done))
+    before = _read(stack, pids)
+    _watch(stack, pids, peaks, end_s, lambda done: tick("measuring", done))
+    after = _read(stack, pids)
+    _watch(stack, pids, peaks, end_s + _GRACE_S, lambda _done: None)
+    numbers = {"start": start_s, "end": end_s, "kind": str(int(Kind.SCHEDULED))}
+    committed = _one(stack, _COMMITTED, numbers)[0]
+    due = _due(stack, plan, start_s, end_s)
+    return _measurement(plan, stack, before, after, peaks, due=due, committed=committed)
+
+
+def _measurement(
+    plan: Plan, stack: Stack, before: _Reading, after: _Reading, peaks: MemoryPeaks, *, due: int, committed: int
+) -> Measurement:
+    stored = after.stored - before.stored
+    told = after.telemetry.since(before.telemetry)
+    cpu = {name: after.cpu.roles[name] - used for name, used in before.cpu.roles.items()}
+    machine = after.cpu.machine - before.cpu.machine
+    commits = told.total("tocsin_writer_batch_size_count")
+    return Measurement(
+        monitors=plan.monitors,
+        interval_s=plan.interval_s,
+        seconds=plan.seconds,
+        target=stack.target.name,
+        due=due,
+        committed=committed,
+        stored=stored,
+        lag_p50_ms=told.quantile_ms(LAG, 0.5),
+        lag_p99_ms=told.quantile_ms(LAG, 0.99),
+        cpu_s={name: round(seconds, 2) for name, seconds in cpu.items()},
+        machine_cpu_s=round(machine, 2),
+        other_cpu_s=round(machine - sum(cpu.values()), 2),
+        memory_peak_mb={name: round(size, 1) for name, size in peaks.peaks_mb.items()},
+        bytes_per_check=after.bytes / after.stored,
+        wal_bytes_per_check=(after.wal - before.wal) / max(1, stored),
+        hot_update_share=(after.hot - before.hot) / max(1, after.updates - before.updates),
+        votes_bytes=after.votes_bytes,
+        skipped=told.total("tocsin_checks_skipped_total"),
+        late=told.total("tocsin_checks_late_total"),
+        spilled=told.total("tocsin_checks_spilled_total"),
+        conflicts=told.total("tocsin_writer_conflicts_total"),
+        batch_mean=told.total("tocsin_writer_batch_size_sum") / max(1, commits),
+        commit_p50_ms=told.quantile_ms("tocsin_writer_commit_seconds", 0.5),
+        warnings=stack.warnings(),
+    )
+
+
+def _watch(
+    stack: Stack, pids: dict[str, int], peaks: MemoryPeaks, until_s: float, tick: Callable[[float], None]
+) -> None:
+    """Wait for a moment of database time; look at the processes meanwhile. Raises BenchError when one has ended."""
+    span_s = until_s - _now_s(stack)
+    until = time.monotonic() + span_s
+    look_at_postgres = time.monotonic()
+    while (left_s := until - time.monotonic()) > 0:
+        stack.check_alive()
+        postgres = time.monotonic() >= look_at_postgres
+        peaks.look(pids, postgres=postgres)
+        if postgres:
+            look_at_postgres += _LOOK_AT_POSTGRES_EVERY_S
+        tick(1 - left_s / span_s)
+        time.sleep(max(0.0, min(_LOOK_EVERY_S, until - time.monotonic())))
+
+
+def _read(stack: Stack, pids: dict[str, int]) -> _Reading:
+    # CPU first: reading the rest costs some.
+    cpu = read_cpu(pids)
+    telemetry = read_telemetry(stack.metrics_dir)
+    stored, size, wal = _one(stack, _STORED)
+    updates, hot, votes_bytes = _one(stack, _UPDATES)
+    return _Reading(stored, int(size), int(wal), updates, hot, votes_bytes, cpu, telemetry)
+
+
+def _due(stack: Stack, plan: Plan, start_s: int, end_s: int) -> int:
+    """How many slots lie in the window: each monitor's own, computed as the scheduler does."""
+    interval_ms = plan.interval_s * 1000
+    rows = stack.database.execute("SELECT id::text FROM monitors").fetchall()
+    return sum(
+        slots_between(start_s * 1000, end_s * 1000, interval_ms, phase_ms(row[0], interval_ms)) for row in rows
+    )
+
+
+def _now_s(stack: Stack) -> float:
+    return float(_one(stack, "SELECT extract(epoch FROM clock_timestamp())")[0])
+
+
+def _one(stack: Stack, query: str, values: dict[str, Any] | None = None) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = stack.database.execute(query, values).fetchone()
+    assert row is not None
+    return row
