@@ -13,7 +13,7 @@ from api.permissions import covers
 from api.routing import Routes
 from api.schemas import ApiKey, ApiKeyIn, NewApiKey, PageQuery
 from common.clock import utc_now
-from common.domain.errors import Forbidden, NotFound
+from common.domain.errors import Forbidden
 from common.store import api_keys
 
 routes = Routes("api keys")
@@ -46,9 +46,7 @@ def delete_api_key(api_key_id: str) -> None:
     """Revoke a key: its next request is refused."""
     org_id = caller().org_id
     with services().database.begin(org_id) as connection:
-        role = api_keys.role_of(connection, org_id=org_id, key_id=api_key_id)
-        if role is None:
-            raise NotFound("api key")
+        role = api_keys.get(connection, org_id=org_id, key_id=api_key_id)["role"]
         if not covers(caller().role, role):
             raise Forbidden(f"Your role ({caller().role}) cannot revoke a key with the role {role}.")
         api_keys.revoke(connection, org_id=org_id, key_id=api_key_id)

@@ -39,11 +39,12 @@ def create(connection: Connection, body: MonitorIn) -> str:
     org_id = caller().org_id
     settings = _resolve(connection, body, {}, monitor_id=None)
     monitor_id = str(uuid7())
+    _refuse_taken(connection, settings.key)
     number = monitors.add(
         connection, org_id=org_id, monitor_id=monitor_id, settings=settings, sealed=_seal(monitor_id, settings)
     )
     if number is None:
-        raise Conflict(f"Another monitor has the key {settings.key!r}.", code="KEY_TAKEN", details=[_key_taken()])
+        raise _key_taken(settings.key)
     votes.create(connection, monitor_no=number, org_id=org_id, locations=settings.location_ids)
     monitors.notify(connection)
     return monitor_id
@@ -57,10 +58,8 @@ def change(connection: Connection, row: Mapping[str, Any], body: MonitorIn) -> N
         raise ValidationFailed(
             "A monitor's key never changes.", details=[FieldError("key", "cannot be changed once it is set")]
         )
-    if wanted.key != row["key"] and wanted.key is not None:
-        taken = monitors.id_by_key(connection, org_id=caller().org_id, key=wanted.key)
-        if taken is not None:
-            raise Conflict(f"Another monitor has the key {wanted.key!r}.", code="KEY_TAKEN", details=[_key_taken()])
+    if wanted.key != row["key"]:
+        _refuse_taken(connection, wanted.key)
     _rewrite(connection, row, stored_settings(row, secrets), wanted)
 
 
@@ -147,5 +146,10 @@ def _owner(monitor_id: str) -> str:
     return f"monitor:{caller().org_id}:{monitor_id}"
 
 
-def _key_taken() -> FieldError:
-    return FieldError("key", "is taken")
+def _refuse_taken(connection: Connection, key: str | None) -> None:
+    if key is not None and monitors.id_by_key(connection, org_id=caller().org_id, key=key) is not None:
+        raise _key_taken(key)
+
+
+def _key_taken(key: str | None) -> Conflict:
+    return Conflict(f"Another monitor has the key {key}.", code="KEY_TAKEN", details=[FieldError("key", "is taken")])

@@ -150,7 +150,7 @@ def _state(row: Mapping[str, Any]) -> dict[str, Any]:
         "status": status,
         "since": row["since"],
         "last_check_at": row["last_slot"],
-        "latency_ms": None if latency_ms is None or latency_ms < 0 else latency_ms,
+        "latency_ms": None if latency_ms is None else _reached(latency_ms),
         "reason": Reason(row["reason"]).label if status in _FAILING and row["reason"] else None,
     }
 
@@ -183,4 +183,5 @@ def result_document(row: Mapping[str, Any], monitor_id: str) -> dict[str, Any]:
 
 
 def _reached(value: float) -> float | None:
-    return value if value >= 0 else None
+    # Microseconds: what lies beyond is noise.
+    return round(value, 3) if value >= 0 else None

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from flask import request
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.schemas import Body, Query
 from common.domain.errors import FieldError, ValidationFailed
@@ -30,7 +31,7 @@ def read_object() -> dict[str, Any]:
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise _failed("The body must be JSON.", [FieldError("body", "Content-Type must be application/json")])
     try:
-        value = from_json(request.get_data(cache=False), allow_inf_nan=False)
+        value = from_json(_read(), allow_inf_nan=False)
     except ValueError as error:
         raise _failed("The body is not valid JSON.", [FieldError("body", str(error)[:200])]) from None
     if not isinstance(value, dict):
@@ -83,6 +84,14 @@ def merge(target: Any, patch: Any) -> Any:
         else:
             merged[name] = merge(merged.get(name), value)
     return merged
+
+
+def _read() -> bytes:
+    data = request.get_data(cache=False)
+    # Werkzeug refuses a Content-Length beyond the cap, but cuts a chunked body off at it without a word.
+    if request.content_length is None and len(data) >= MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
+    return data
 
 
 def _details(error: ValidationError) -> list[FieldError]:

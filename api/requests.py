@@ -39,6 +39,8 @@ def watch_requests(app: Flask) -> None:
     """Give every request an id and an end."""
     app.before_request(_begin)
     app.after_request(_end)
+    # The thread's next line may be gunicorn's own, about something else.
+    app.teardown_request(lambda _error: log.clear())
 
 
 def _begin() -> None:

@@ -114,6 +114,8 @@ class KeyIdentity(BaseModel):
     """An API key as the one who calls."""
 
     id: str
+    name: str
+    prefix: str
 
 
 class Organization(BaseModel):

@@ -115,6 +115,7 @@ def _uuid(text: str) -> str:
         raise ValueError("must be a UUID") from None
 
 
+ParentId = Annotated[str, Field(max_length=36), AfterValidator(_uuid)]
 LabelName = Annotated[str, Field(min_length=1, max_length=100)]
 LabelValue = Annotated[str, Field(max_length=500)]
 LocationName = Annotated[str, Field(min_length=1, max_length=63)]
@@ -145,7 +146,7 @@ class MonitorIn(Body):
         int | None, Field(ge=1, le=100, description="Locations that must agree. Default: a strict majority.")
     ] = None
     enabled: bool = True
-    parent_id: Annotated[str | None, Field(max_length=36), AfterValidator(lambda v: v and _uuid(v))] = None
+    parent_id: ParentId | None = None
     http: HttpIn | None = None
     assertions: Annotated[list[AssertionIn], Field(max_length=MAX_ASSERTIONS)] = Field(default_factory=list)
 

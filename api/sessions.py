@@ -13,7 +13,7 @@ from api.routing import Routes
 from api.schemas import Login, Me, Tokens
 from common import log
 from common.domain.errors import Unauthorized
-from common.store import accounts
+from common.store import accounts, api_keys
 
 routes = Routes("auth")
 
@@ -63,9 +63,10 @@ def who_am_i() -> dict[str, Any]:
     me = caller()
     with services().database.begin(me.org_id) as connection:
         organization = accounts.organization(connection, me.org_id)
+        key = api_keys.get(connection, org_id=me.org_id, key_id=me.key_id) if me.key_id else None
     return {
         "user": {"id": me.user_id, "email": me.email, "name": me.name} if me.user_id else None,
-        "api_key": {"id": me.key_id} if me.key_id else None,
+        "api_key": {name: key[name] for name in ("id", "name", "prefix")} if key else None,
         "organization": organization,
         "role": me.role,
         "permissions": permissions_of(me.role),

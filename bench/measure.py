@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from bench.measurement import Counters, Measurement
 from bench.plan import Plan
 from bench.processes import CpuReading, MemoryPeaks, read_cpu
 from bench.stack import Stack
@@ -33,63 +34,9 @@ SELECT (SELECT count(*) FROM results),
        (SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'results'::regclass),
        pg_current_wal_lsn() - '0/0'::pg_lsn
 """
-_UPDATES = "SELECT n_tup_upd, n_tup_hot_upd, pg_total_relation_size(relid) FROM pg_stat_user_tables WHERE relname = 'votes'"
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What one window showed. `committed` counts by slot, `stored` what was written between the window's ends."""
-
-    monitors: int
-    interval_s: int
-    seconds: int
-    target: str
-    due: int
-    committed: int
-    stored: int
-    lag_p50_ms: float | None
-    lag_p99_ms: float | None
-    cpu_s: dict[str, float]
-    machine_cpu_s: float
-    other_cpu_s: float
-    memory_peak_mb: dict[str, float]
-    bytes_per_check: float
-    wal_bytes_per_check: float
-    hot_update_share: float
-    votes_bytes: int
-    skipped: int
-    late: int
-    spilled: int
-    conflicts: int
-    batch_mean: float
-    commit_p50_ms: float | None
-    warnings: dict[str, int]
-
-    @property
-    def coverage(self) -> float:
-        """Committed ÷ due."""
-        return self.committed / self.due if self.due else 0.0
-
-    @property
-    def worker_cpu_s(self) -> float:
-        """CPU seconds of all workers."""
-        return sum(seconds for name, seconds in self.cpu_s.items() if name.startswith("worker"))
-
-    @property
-    def checks_per_worker_cpu_s(self) -> float:
-        """Checks stored per CPU second of the workers."""
-        return self.stored / self.worker_cpu_s if self.worker_cpu_s else 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """All numbers, the derived ones too."""
-        return {
-            **asdict(self),
-            "coverage": self.coverage,
-            "offered_per_s": self.due / self.seconds,
-            "committed_per_s": self.committed / self.seconds,
-            "worker_cpu_s_per_1000": 1000 / self.checks_per_worker_cpu_s if self.stored else None,
-            "checks_per_worker_cpu_s": self.checks_per_worker_cpu_s,
-        }
+_UPDATES = """
+SELECT n_tup_upd, n_tup_hot_upd, pg_total_relation_size(relid) FROM pg_stat_user_tables WHERE relname = 'votes'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +72,9 @@ def _measurement(
     plan: Plan, stack: Stack, before: _Reading, after: _Reading, peaks: MemoryPeaks, *, due: int, committed: int
 ) -> Measurement:
     stored = after.stored - before.stored
-    told = after.telemetry.since(before.telemetry)
     cpu = {name: after.cpu.roles[name] - used for name, used in before.cpu.roles.items()}
     machine = after.cpu.machine - before.cpu.machine
-    commits = told.total("tocsin_writer_batch_size_count")
+    interrupts = after.cpu.interrupts - before.cpu.interrupts
     return Measurement(
         monitors=plan.monitors,
         interval_s=plan.interval_s,
@@ -137,23 +83,30 @@ def _measurement(
         due=due,
         committed=committed,
         stored=stored,
-        lag_p50_ms=told.quantile_ms(LAG, 0.5),
-        lag_p99_ms=told.quantile_ms(LAG, 0.99),
+        counters=_counters(after.telemetry.since(before.telemetry)),
         cpu_s={name: round(seconds, 2) for name, seconds in cpu.items()},
         machine_cpu_s=round(machine, 2),
-        other_cpu_s=round(machine - sum(cpu.values()), 2),
+        interrupts_cpu_s=round(interrupts, 2),
+        other_cpu_s=round(machine - interrupts - sum(cpu.values()), 2),
         memory_peak_mb={name: round(size, 1) for name, size in peaks.peaks_mb.items()},
         bytes_per_check=after.bytes / after.stored,
         wal_bytes_per_check=(after.wal - before.wal) / max(1, stored),
         hot_update_share=(after.hot - before.hot) / max(1, after.updates - before.updates),
         votes_bytes=after.votes_bytes,
+        warnings=stack.warnings(),
+    )
+
+
+def _counters(told: Telemetry) -> Counters:
+    return Counters(
+        lag_p50_ms=told.quantile_ms(LAG, 0.5),
+        lag_p99_ms=told.quantile_ms(LAG, 0.99),
         skipped=told.total("tocsin_checks_skipped_total"),
         late=told.total("tocsin_checks_late_total"),
         spilled=told.total("tocsin_checks_spilled_total"),
         conflicts=told.total("tocsin_writer_conflicts_total"),
-        batch_mean=told.total("tocsin_writer_batch_size_sum") / max(1, commits),
+        batch_mean=told.total("tocsin_writer_batch_size_sum") / max(1, told.total("tocsin_writer_batch_size_count")),
         commit_p50_ms=told.quantile_ms("tocsin_writer_commit_seconds", 0.5),
-        warnings=stack.warnings(),
     )
 
 
@@ -187,9 +140,7 @@ def _due(stack: Stack, plan: Plan, start_s: int, end_s: int) -> int:
     """How many slots lie in the window: each monitor's own, computed as the scheduler does."""
     interval_ms = plan.interval_s * 1000
     rows = stack.database.execute("SELECT id::text FROM monitors").fetchall()
-    return sum(
-        slots_between(start_s * 1000, end_s * 1000, interval_ms, phase_ms(row[0], interval_ms)) for row in rows
-    )
+    return sum(slots_between(start_s * 1000, end_s * 1000, interval_ms, phase_ms(row[0], interval_ms)) for row in rows)
 
 
 def _now_s(stack: Stack) -> float:

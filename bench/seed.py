@@ -63,6 +63,4 @@ def add_webhook(connection: psycopg.Connection[Any], org: UUID, url: str, encryp
     channel = uuid4()
     secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
     sealed = Vault(encryption_keys).seal(f"channel:{org}:{channel}", {"secret": secret})
-    connection.execute(
-        _CHANNEL, {"id": channel, "org": org, "config": Jsonb({"url": url}), "secrets": sealed}
-    )
+    connection.execute(_CHANNEL, {"id": channel, "org": org, "config": Jsonb({"url": url}), "secrets": sealed})

@@ -56,8 +56,8 @@ class Target:
     process: subprocess.Popen[bytes]
 
     def url(self, number: int, *, flaky: bool = False) -> str:
-        """The URL of monitor `number`; a flaky one has its own path."""
-        return f"http://{ADDRESSES[number % len(ADDRESSES)]}:{self.port}{f'/flaky/{number}' if flaky else '/'}"
+        """The URL of monitor `number`: each has its own, as in life, so that no cache does better than it would."""
+        return f"http://{ADDRESSES[number % len(ADDRESSES)]}:{self.port}/{'flaky' if flaky else 'page'}/{number}"
 
     def break_path(self, number: int) -> None:
         """Make /flaky/<number> fail from now on."""
@@ -81,10 +81,9 @@ def start_target(kind: str, folder: Path, env: Mapping[str, str], root: Path, sa
         argv, name = _nginx_command(nginx, folder, toggles, port), _nginx_version(nginx)
     else:
         if kind == "auto":
-            say("nginx cannot be had: the target is a small uvloop server, which takes more of the CPU than nginx would")
+            say("nginx cannot be had: the target is a small uvloop server, which takes more CPU than nginx would")
         argv, name = [sys.executable, "-m", "bench.asyncio_target", str(port), str(toggles)], "uvloop"
-    log = (folder / "target.log").open("wb")
-    with log:
+    with (folder / "target.log").open("wb") as log:
         process = spawn(argv, env=env, cwd=root, stdout=log.fileno())
     _await_answer(process, port, folder)
     return Target(name, port, toggles, process)

@@ -53,7 +53,7 @@ class Telemetry:
 def read_telemetry(folder: Path) -> Telemetry:
     """Everything that the processes counted so far."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=str(folder))
+    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
     totals: dict[str, float] = defaultdict(float)
     histograms: dict[str, dict[float, float]] = defaultdict(lambda: defaultdict(float))
     for metric in registry.collect():

@@ -110,9 +110,11 @@ class EventLoop(Middleware):
 
 
 class _Consumer(_RedisConsumer):
-    """Dramatiq's consumer, except that a body that is not a message is set aside instead of stopping the queue."""
+    """Dramatiq's consumer, except that garbage is set aside instead of stopping the queue, and that it can drain."""
 
     def __next__(self) -> Any:
+        if self.broker.draining and not self.queue_name.endswith(".DQ"):
+            self.prefetch = 0  # the delayed queue's consumer goes on: its polls are our heartbeat
         try:
             return super().__next__()  # type: ignore[no-untyped-call]
         except DecodeError as error:
@@ -130,7 +132,12 @@ class _Consumer(_RedisConsumer):
 
 
 class QueueBroker(RedisBroker):
-    """Dramatiq's Redis broker with our prefetch and polling per queue."""
+    """Dramatiq's Redis broker with our prefetch and polling per queue.
+
+    While `draining`, nothing more is fetched: Dramatiq would hold it in memory until the last running message is done.
+    """
+
+    draining = False
 
     @property
     def consumer_class(self) -> type[_Consumer]:
@@ -201,7 +208,7 @@ def decode_batch(payload: Any) -> Batch:
             raise UnreadableMessage(f"message version {payload['v']} is not readable by this version")
         checks = tuple(Check(int(n), int(c), int(at), Kind(kind)) for n, c, at, kind in payload["c"])
         return Batch(str(payload["b"]), int(payload["e"]), checks)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UnreadableMessage(f"not a batch of checks: {error!r}") from error
 
 

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from common import keys, log
+from common.demo.app import demo as run_demo
 from common.domain.errors import SettingsError, StackError
 from common.settings import load_settings
 from common.up import up as run_up
@@ -74,6 +75,12 @@ def notifier() -> None:
 def migrate() -> None:
     """Bring the database's schema up to date, and make the first administrator if there is none."""
     _become("migrations.run")
+
+
+@app.command()
+def demo() -> None:
+    """Break an endpoint and watch what happens, on the running stack or a temporary one."""
+    raise typer.Exit(_guarded("demo", lambda: run_demo(load_settings(), Console())))
 
 
 @app.command()

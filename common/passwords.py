@@ -44,7 +44,7 @@ class Passwords:
         if not self._turns.acquire(timeout=_WAIT_S):
             raise Unavailable("Too many logins at once; try again.", retry_after_s=1)
         try:
-            return self._hasher.verify(stored or self._nobody, password) and stored is not None
+            return self._hasher.verify(stored or self._nobody, password) and bool(stored)
         except (VerificationError, InvalidHashError):
             return False
         finally:

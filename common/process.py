@@ -35,14 +35,14 @@ def run_steps(name: str, step: Step, stop: threading.Event, *, idle_s: float) ->
     silently ends would be the outage. A dependency that is away is one warning, not a traceback a second.
     """
     logger = log.get_logger()
-    failures = 0
+    failures, away = 0, False
     while not stop.is_set():
         try:
             worked = step()
         except Unavailable as error:
-            if failures == 0:
+            if not away:
                 logger.warning("dependency_away", loop=name, error=str(error.__cause__ or error))
-            failures += 1
+            failures, away = failures + 1, True
         except Exception:
             telemetry.LOOP_ERRORS.labels(name).inc()
             logger.exception("loop_step_failed", loop=name)
@@ -50,7 +50,7 @@ def run_steps(name: str, step: Step, stop: threading.Event, *, idle_s: float) ->
         else:
             if failures:
                 logger.info("loop_recovered", loop=name, failures=failures)
-            failures = 0
+            failures, away = 0, False
             if not worked:
                 stop.wait(idle_s)
             continue
@@ -75,11 +75,18 @@ def main(role: str, run: Callable[[Settings, threading.Event], int]) -> int:
         settings = load_settings()
         log.configure(role, level=settings.log_level, style=settings.log_format)
         if settings.metrics_dir is None:
-            telemetry.serve(settings.metrics_port)
+            _serve_metrics(settings.metrics_port)
         return run(settings, stop_on_signals())
     except (SettingsError, StackError) as error:
         sys.stderr.write(f"tocsin {role}: {error.message}\n")
         return 2
+
+
+def _serve_metrics(port: int) -> None:
+    try:
+        telemetry.serve(port)
+    except OSError as error:
+        raise SettingsError(f"TOCSIN_METRICS_PORT: cannot listen on port {port}: {error.strerror}") from None
 
 
 def require_urls(settings: Settings) -> tuple[str, str]:

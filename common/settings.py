@@ -11,13 +11,26 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from common.domain.errors import SettingsError
 
 #: Only these may come from a file: the file's content, without the last newline, is the value.
 SECRET_FIELDS = ("database_url", "redis_url", "jwt_key", "encryption_keys", "admin_password")
+
+#: Characters that these need at least.
+_LEAST_LENGTH = {"jwt_key": 32, "admin_password": 12}
 
 _LOCATION = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
@@ -78,7 +91,6 @@ class Settings(BaseModel):
     )
     jwt_key: SecretStr | None = Field(
         None,
-        min_length=32,
         alias="TOCSIN_JWT_KEY",
         description="Signs access tokens, ≥ 32 characters; generated into the data directory with the embedded servers.",
     )
@@ -91,7 +103,7 @@ class Settings(BaseModel):
         "admin@tocsin.local", alias="TOCSIN_ADMIN_EMAIL", description="The first administrator, made at first start."
     )
     admin_password: SecretStr | None = Field(
-        None, min_length=12, alias="TOCSIN_ADMIN_PASSWORD", description="The first password; generated when unset."
+        None, alias="TOCSIN_ADMIN_PASSWORD", description="The first password; generated when unset."
     )
     result_retention_days: int = Field(
         30, ge=1, le=3650, alias="TOCSIN_RESULT_RETENTION_DAYS", description="How long results are kept."
@@ -129,18 +141,29 @@ class Settings(BaseModel):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
 
+    @field_validator("dns_servers", "canaries")
+    @classmethod
+    def _endpoints(cls, value: str, info: ValidationInfo) -> str:
+        for part in _parts(value):
+            _check_endpoint(part, port_required=info.field_name == "canaries")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("must start with postgresql://")
-        return value
+        return _check_url(value, "postgresql", "postgres")
 
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must start with redis://, rediss:// or unix://")
+        return _check_url(value, "redis", "rediss", "unix")
+
+    @field_validator("jwt_key", "admin_password", mode="before")
+    @classmethod
+    def _long_enough(cls, value: Any, info: ValidationInfo) -> Any:
+        least = _LEAST_LENGTH[str(info.field_name)]
+        if isinstance(value, str) and len(value) < least:
+            raise ValueError(f"must have at least {least} characters")
         return value
 
     @model_validator(mode="after")
@@ -182,6 +205,31 @@ def _parts(value: str) -> tuple[str, ...]:
     return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
 
 
+def _check_endpoint(text: str, *, port_required: bool) -> None:
+    if not port_required and text.count(":") > 1 and not text.startswith("["):
+        ipaddress.ip_address(text)  # a bare IPv6 address
+        return
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or parts.netloc != text or "@" in text:
+        raise ValueError(f"{text} is not host:port")
+    if parts.port is None and port_required:  # a wrong port raises here by itself
+        raise ValueError(f"{text} has no port")
+
+
+def _check_url(value: SecretStr | None, *schemes: str) -> SecretStr | None:
+    """The message never shows the value: it holds a password."""
+    if value is None:
+        return None
+    starts = tuple(f"{scheme}://" for scheme in schemes)
+    if not value.get_secret_value().startswith(starts):
+        raise ValueError(f"must start with {' or '.join(starts)}")
+    try:
+        _ = urlsplit(value.get_secret_value()).port
+    except ValueError:
+        raise ValueError("is not a URL, look at its host and port") from None
+    return value
+
+
 #: Field name by environment variable.
 VARIABLES: Mapping[str, str] = {str(field.alias): name for name, field in Settings.model_fields.items()}
 
@@ -201,10 +249,15 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
             if variable.startswith("TOCSIN_"):
                 problems.append(f"{variable}: no such setting")
         elif text != "":
+            if VARIABLES[target] in values:
+                problems.append(f"{target}: set only one of {target} and {target}_FILE")
+                continue
             try:
                 values[VARIABLES[target]] = text if target == variable else _read_secret(text)
             except OSError as error:
                 problems.append(f"{variable}: cannot read {text}: {error.strerror}")
+            except ValueError as error:
+                problems.append(f"{variable}: cannot use {text}: {error}")
     values.update(overrides)
     try:
         settings = Settings.model_validate(values)
@@ -236,7 +289,13 @@ def _variable_of(name: str) -> str | None:
 
 
 def _read_secret(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8").rstrip("\n")
+    try:
+        secret = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("it is not text") from None
+    if not secret:
+        raise ValueError("it is empty")
+    return secret
 
 
 def _line(error: Any) -> str:

@@ -6,8 +6,6 @@ its administrator, and says where the credentials are.
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from common import log
 from common.domain.errors import SettingsError
+from common.keys import write_private
 from common.passwords import Passwords
 from common.settings import Settings, load_settings
 from common.store.accounts import Credentials, FirstAdmin, bootstrap
@@ -109,31 +108,15 @@ def _first_admin(settings: Settings) -> FirstAdmin:
 def _hand_over(credentials: Credentials, settings: Settings) -> str:
     """Write the credentials where only we can read them; without such a place they are in the message, this once."""
     path = settings.data_dir / CREDENTIALS_FILE
-    content = {"url": settings.base_url, **asdict(credentials)}
     try:
-        _write_private(path, json.dumps(content, indent=2) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_private(path, {"url": settings.base_url, **asdict(credentials)})
     except OSError as error:
         return (
             f"First start: {path} cannot be written ({error.strerror}); keep this, it is shown once: "
             f"e-mail {credentials.email}, password {credentials.password}, API key {credentials.api_key}"
         )
     return f"First start: login {credentials.email}; password and an API key are in {path}"
-
-
-def _write_private(path: Path, content: str) -> None:
-    """Readable by us alone from the first byte, and whole or not there at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
 
 
 if __name__ == "__main__":

@@ -7,15 +7,16 @@ settles, and the loops of relay, hints and sweeper. The main thread only watches
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 import dramatiq
 
-from common import log
+from common import log, telemetry
 from common.broker import (
     DELIVER_ACTOR,
     NOTIFY_QUEUE,
@@ -49,47 +50,62 @@ _DRAIN_S = 21.0
 _STOP_QUEUE_S = 3.0
 
 _LISTEN_S = 0.5
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+#: A claim is four statements at most; it says itself what went wrong before its caller stops waiting.
+_STATEMENT_S = 10.0
+_CLAIM_S = 60.0
 
 
 def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliverer] = Deliverer) -> int:
     """Wire the notifier and run until asked to stop; 1 when a consumer thread died."""
     database_url, redis_url = require_urls(settings)
-    if settings.encryption_keys is None:
-        raise SettingsError("TOCSIN_ENCRYPTION_KEYS must be set: channels' secrets cannot be read without")
     clock = DatabaseClock()
     events = EventLoop()
     broker = make_broker(redis_url, middleware=[events])
-    database = Database(database_url, DatabaseRole.WORKER, application="notifier", pool_size=5)
+    database = Database(
+        database_url, DatabaseRole.WORKER, application="notifier", pool_size=5, statement_timeout_s=_STATEMENT_S
+    )
 
     def now() -> datetime:
         return from_ms(clock.now_ms())
 
     sweeper = Sweeper(database, clock, now)
-    out = way_out(settings, max_handles=2 * MAX_SENDS)
-    parts = Parts(
-        database=database,
-        settler=Settler(database, now),
-        vault=Vault(settings.encryption_keys.get_secret_value()),
-        channels=CHANNELS,
-        context=Context(out.engine, now, settings.base_url),
-        wake=sweeper.wake,
-    )
-    deliverer = deliverer_class(parts)
+    deliverer = deliverer_class(_parts(settings, database, now, sweeper.wake))
     hints = Hints(broker, sweeper.wake, now)
     relay = Relay(database, hints.give, now)
+    listener = Listener(database, (OUTBOX_CHANNEL,))
     _declare(broker, deliverer)
 
     worker = run_worker(broker, [NOTIFY_QUEUE])
-    listener = Listener(database, (OUTBOX_CHANNEL,))
+
+    def start_due() -> int:
+        return asyncio.run_coroutine_threadsafe(deliverer.deliver(), events.loop).result(_CLAIM_S)
+
     loops = [
         start_loop("relay", lambda: relay.step() or _await_outbox(listener, stop), stop, idle_s=0),
         start_loop("hints", hints.step, stop, idle_s=0),
-        start_loop("sweeper", lambda: sweeper.step(deliverer, events.loop), stop, idle_s=0),
+        start_loop("sweeper", lambda: sweeper.step(start_due), stop, idle_s=0),
     ]
     log.get_logger().info("notifier_started", channel_types=sorted(CHANNELS))
     status = _watch(worker, stop)
     stop.set()
-    return _end(deliverer, events.loop, worker, loops) or status
+    broker.draining = True
+    _end(deliverer, events.loop, worker, loops)
+    return status
+
+
+def _parts(settings: Settings, database: Database, now: Callable[[], datetime], wake: Callable[[], None]) -> Parts:
+    if settings.encryption_keys is None:
+        raise SettingsError("TOCSIN_ENCRYPTION_KEYS must be set: channels' secrets cannot be read without")
+    return Parts(
+        database=database,
+        settler=Settler(database, now),
+        vault=Vault(settings.encryption_keys.get_secret_value()),
+        channels=CHANNELS,
+        context=Context(way_out(settings, max_handles=2 * MAX_SENDS).engine, now, settings.base_url),
+        wake=wake,
+    )
 
 
 def _watch(worker: dramatiq.Worker, stop: threading.Event) -> int:
@@ -103,9 +119,9 @@ def _watch(worker: dramatiq.Worker, stop: threading.Event) -> int:
 
 def _end(
     deliverer: Deliverer, loop: asyncio.AbstractEventLoop, worker: dramatiq.Worker, loops: list[threading.Thread]
-) -> int:
+) -> None:
     """Let what is under way end, then the loop it runs on; the ledger keeps the rest."""
-    left = asyncio.run_coroutine_threadsafe(deliverer.drain(_DRAIN_S), loop).result(_DRAIN_S + 2.0)
+    left = asyncio.run_coroutine_threadsafe(deliverer.drain(_DRAIN_S), loop).result()
     for thread in loops:
         thread.join(timeout=1.0)
     try:
@@ -114,11 +130,11 @@ def _end(
         # The queue's hints are not worth waiting for; its loop would keep the process alive.
         loop.call_soon_threadsafe(loop.stop)
     log.get_logger().info("notifier_stopped", unfinished=left)
-    return 0
 
 
 def _declare(broker: QueueBroker, deliverer: Deliverer) -> None:
     async def deliver(payload: Any) -> None:
+        # Returns when they are claimed: the message has done its work then, and no hanging receiver keeps a thread.
         try:
             await deliverer.deliver(_ids(payload))
         except Unavailable as error:
@@ -131,16 +147,16 @@ def _declare(broker: QueueBroker, deliverer: Deliverer) -> None:
 
 
 def _ids(payload: Any) -> list[str]:
-    if not isinstance(payload, Mapping) or payload.get("v") not in READABLE_VERSIONS:
+    """The ids in a message; one that this version cannot read is counted and set aside."""
+    ids = payload.get("n") if isinstance(payload, Mapping) and payload.get("v") in READABLE_VERSIONS else None
+    if not isinstance(ids, list) or not all(isinstance(item, str) and _UUID.fullmatch(item) for item in ids):
+        telemetry.MESSAGES_REFUSED.labels(NOTIFY_QUEUE).inc()
         raise UnreadableMessage("not a list of notifications that this version can read")
-    ids = payload.get("n")
-    if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
-        raise UnreadableMessage("not a list of notifications")
     return ids
 
 
 def _await_outbox(listener: Listener, stop: threading.Event) -> bool:
-    """False, when somebody committed an outbox row or after a moment: there was nothing to do, whatever there is now."""
+    """False, once an outbox row was committed or after a moment: there was nothing to do, whatever there is now."""
     try:
         listener.wait(_LISTEN_S)
     except Unavailable:

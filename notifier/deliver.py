@@ -79,11 +79,12 @@ class Deliverer:
     async def drain(self, timeout_s: float) -> int:
         """Claim nothing more and wait for what is under way; how many sends are not over in time."""
         self._closed = True
+        end = monotonic_s() + timeout_s
         # A claim may be at work right now: its sends belong to what is under way.
-        await asyncio.get_running_loop().run_in_executor(self._claiming, lambda: None)
-        await asyncio.sleep(0)
+        turn = asyncio.get_running_loop().run_in_executor(self._claiming, lambda: None)
+        await asyncio.wait((turn,), timeout=timeout_s)
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
+            await asyncio.wait(self._tasks, timeout=max(0.0, end - monotonic_s()))
         return len(self._tasks)
 
     def claim(self, ids: Sequence[str] | None) -> list[Claimed]:
@@ -138,7 +139,7 @@ class Deliverer:
         if error is None:
             return sending.result()
         if isinstance(error, Unsendable):
-            return Attempt(Outcome.REJECTED, error=str(error), poison=error.poison)
+            return Attempt(Outcome.REJECTED, error=error.message, poison=error.poison)
         # A bug of ours. It may have struck after sending; in any case it is tried again, as if the channel had failed.
         telemetry.LOOP_ERRORS.labels("deliver").inc()
         log.get_logger().error("delivery_broke", notification_id=claim.id, exc_info=error)

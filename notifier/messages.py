@@ -25,18 +25,18 @@ def build(claim: Claimed) -> Message:
     incident, monitor = _documents(claim.snapshot)
     timestamp = claim.event_at.astimezone(UTC)
     body = {
-        "v": BODY_VERSION,
         "type": f"incident.{claim.event_type}",
         "timestamp": timestamp.isoformat(),
         "data": {"incident": incident, "monitor": monitor},
+        "v": BODY_VERSION,
     }
     return Message(
         notification_id=claim.id,
         event_type=claim.event_type,
         at=timestamp,
         correlation_id=claim.correlation_id,
-        # Sorted: the order of keys in stored JSON is PostgreSQL's business and might change with it.
-        body=json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode(),
+        # The snapshot is stored as text (json, not jsonb), so its members come in the same order every time.
+        body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
         incident=incident,
         monitor=monitor,
     )

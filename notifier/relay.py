@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy.exc import DBAPIError
-
 from common import log, telemetry
+from common.domain.errors import Contended
 from common.domain.matching import ANNOUNCING, STATUS_OF, announced, recipients
 from common.store import notifications, outbox
-from common.store.engine import Connection, Database, Trouble, classify
-from common.store.notifications import NewNotification
+from common.store.engine import Connection, Database
+from common.store.notifications import NewNotification, Refused
 from common.store.outbox import Concerned, OutboxRow
 
 BATCH = 500
@@ -58,7 +57,9 @@ class Relay:
             self._number(now)
         try:
             pending = self._relay(now)
-        except DBAPIError as error:
+        except Contended:
+            return True  # the same again, now
+        except Refused as error:
             self._narrow(error, now)
             return True
         if not self._taken:
@@ -75,11 +76,8 @@ class Relay:
             self._taken = outbox.claim(connection, limit=self._limit, excluded=list(self._set_aside))
             return relay(connection, self._taken, now) if self._taken else []
 
-    def _narrow(self, error: DBAPIError, now: datetime) -> None:
+    def _narrow(self, error: Refused, now: datetime) -> None:
         """Halve the batch until the row that PostgreSQL refuses is alone, then go on without its incident."""
-        if classify(error) is not Trouble.REFUSED:
-            # A deadlock or timeout: the same again, now.
-            return
         if len(self._taken) > 1:
             self._limit = max(1, len(self._taken) // 2)
             return

@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from sqlalchemy.exc import DBAPIError
-
 from common import log
-from common.domain.errors import Unavailable
+from common.domain.errors import Contended, Unavailable
 from common.store import settlements
-from common.store.engine import Database, Trouble, classify
+from common.store.engine import Database
+from common.store.notifications import Refused
 from common.store.settlements import Settled, Settlement
 
 _GROUP = 200
@@ -76,14 +75,15 @@ class Settler:
         while True:
             try:
                 settled = await loop.run_in_executor(self._thread, commit)
+            except Contended:
+                pass  # the same again, in a moment
             except Unavailable as error:
                 if not self.in_trouble:
                     log.get_logger().warning("settling_waits_for_database", error=str(error.__cause__))
                 self.in_trouble = True
-            except DBAPIError as error:
-                if classify(error) is Trouble.REFUSED:
-                    log.get_logger().warning("settlement_refused", error=str(error.orig))
-                    return None
+            except Refused as error:
+                log.get_logger().warning("settlement_refused", error=str(error.orig))
+                return None
             else:
                 self.in_trouble = False
                 return settled

@@ -5,7 +5,6 @@ It needs no queue. While Redis is away this is how everything is delivered; othe
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -14,18 +13,14 @@ from common import log, telemetry
 from common.clock import DatabaseClock, monotonic_s
 from common.store import notifications
 from common.store.engine import Database, now_s
-from notifier.deliver import Deliverer
 
 #: How often it looks without being woken; a notification whose hint was lost waits no longer.
 LOOK_EVERY_S = 1.0
 _SYNC_CLOCK_EVERY_S = 10.0
 
-#: Longer than the statement timeout: the claim itself says what went wrong.
-_CLAIM_TIMEOUT_S = 60.0
-
 
 class Sweeper:
-    """Claims through the deliverer on its event loop; `wake` (from any thread) makes it look at once."""
+    """`wake` (from any thread) makes it look at once; `clock` is kept in step with the database on the way."""
 
     def __init__(self, database: Database, clock: DatabaseClock, now: Callable[[], datetime]) -> None:
         self._database = database
@@ -39,8 +34,8 @@ class Sweeper:
         """Look at the ledger now."""
         self._woken.set()
 
-    def step(self, deliverer: Deliverer, loop: asyncio.AbstractEventLoop) -> bool:
-        """Wait for the next look, then start everything that is due; whether there was anything."""
+    def step(self, start_due: Callable[[], int]) -> bool:
+        """Wait for the next look, then have everything started that is due; whether there was anything."""
         self._woken.wait(LOOK_EVERY_S)
         # Cleared before looking: what comes while we look is looked for again.
         self._woken.clear()
@@ -50,8 +45,7 @@ class Sweeper:
         if now_s_ >= self._tidy_at:
             self._tidy_at = now_s_ + LOOK_EVERY_S
             self._suppress()
-        started = asyncio.run_coroutine_threadsafe(deliverer.deliver(), loop).result(_CLAIM_TIMEOUT_S)
-        return started > 0
+        return start_due() > 0
 
     def _sync(self, now_s_: float) -> None:
         with self._database.begin() as connection:

@@ -46,11 +46,13 @@ def run(settings: Settings, stop: threading.Event) -> int:
     # A leader without its monitors would only hold up the others.
     while not stop.is_set() and not loader.loaded.wait(0.1):
         pass
-    start_loop("lease", lease.step, stop, idle_s=lease.times.retry_s)
+    renewing = start_loop("lease", lease.step, stop, idle_s=lease.times.retry_s)
     start_loop("reaper", lambda: _reap(dispatcher, reaper, clock), stop, idle_s=_REAP_EVERY_S)
     start_loop("partitions", lambda: _keep_partitions(database, settings), stop, idle_s=_PARTITIONS_EVERY_S)
     log.get_logger().info("scheduler_started", holder=holder)
     run_steps("dispatch", dispatcher.step, stop, idle_s=TICK_MS / 1000)
+    # A renewal under way would take the lease again, for nobody.
+    renewing.join(timeout=lease.times.deadline_s)
     try:
         lease.release()
     except Unavailable:

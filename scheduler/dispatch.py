@@ -91,12 +91,14 @@ class Dispatcher:
         if term != self._term:
             self._change_term(term)
         if term is None:
+            self._forget_confirmations(now_ms)
             return False
         turn = self._wheel.turn(now_ms)
         self._dispatch(turn, term, now_ms)
         self._dispatch_confirmations(term, now_ms)
         self._flush_slow(term, now_ms)
-        self._lease.dispatched(now_ms)
+        self._lease.dispatched(self._sent_to_ms())
+        telemetry.MONITORS_SCHEDULED.set(len(self._wheel))
         return False
 
     def location_names(self) -> dict[int, str]:
@@ -131,12 +133,11 @@ class Dispatcher:
         if term is None:
             self._wheel.stop()
             self._slow.clear()
-            self._confirmations.clear()
+            telemetry.MONITORS_SCHEDULED.set(0)
             self._logger.warning("standing_by")
         else:
             self._wheel.start(term.since_ms)
             self._logger.info("leading", epoch=term.epoch, entries=len(self._wheel))
-        telemetry.MONITORS_SCHEDULED.set(len(self._wheel) if term else 0)
 
     def _dispatch(self, turn: Turn, term: Leadership, now_ms: int) -> None:
         if turn.passed_over:
@@ -169,6 +170,17 @@ class Dispatcher:
         for location, checks in due.items():
             self._send(Lane.URGENT, location, checks, term)
 
+    def _forget_confirmations(self, now_ms: int) -> None:
+        """A standby keeps only what a leader that dies now may leave behind."""
+        oldest_ms = now_ms - MAX_BACKLOG_MS
+        self._confirmed = {key: at_ms for key, at_ms in self._confirmed.items() if at_ms > oldest_ms}
+        self._confirmations = deque(c for c in self._confirmations if c.confirm_at_ms > oldest_ms)
+
+    def _sent_to_ms(self) -> int:
+        """How far slots were really sent: those in a slow message that still fills are not."""
+        filling = (check.scheduled_at_ms for part in self._slow.values() for check in part.checks)
+        return min((at_ms - 1 for at_ms in filling), default=self._wheel.turned_to_ms)
+
     def _flush_slow(self, term: Leadership, now_ms: int) -> None:
         for location, filling in list(self._slow.items()):
             if len(filling.checks) >= BATCH_SIZE or now_ms - filling.since_ms >= SLOW_FILL_MS:
@@ -176,15 +188,17 @@ class Dispatcher:
                 self._send(Lane.SLOW, location, filling.checks, term)
 
     def _send(self, lane: Lane, location: int, checks: list[Check], term: Leadership) -> None:
+        name = self._names.get(location)
+        if name is None:
+            telemetry.CHECKS_SKIPPED.labels("unknown_location").inc(len(checks))
+            return
         backlog = self.backlogs.setdefault((lane, location), LaneBacklog())
         if backlog.full:
             telemetry.CHECKS_SKIPPED.labels("backlog").inc(len(checks))
             return
         batch_id = new_batch_id()
         try:
-            messages = enqueue_checks(
-                self._broker, lane, self._names[location], checks, batch_id=batch_id, epoch=term.epoch
-            )
+            messages = enqueue_checks(self._broker, lane, name, checks, batch_id=batch_id, epoch=term.epoch)
         except Unavailable as error:
             telemetry.CHECKS_SKIPPED.labels("queue_away").inc(len(checks))
             self._logger.warning("checks_skipped", why="queue_away", checks=len(checks), error=str(error.__cause__))

@@ -83,20 +83,24 @@ class Lease:
             with self._database.begin() as connection:
                 self._clock.sync(lambda: now_s(connection))
                 if held is None:
-                    self._take(leases.acquire(connection, NAME, self._holder, ttl_s=self._times.ttl_s), started)
-                    return False
-                kept = leases.renew(
-                    connection,
-                    NAME,
-                    self._holder,
-                    epoch=held.epoch,
-                    ttl_s=self._times.ttl_s,
-                    dispatched_to_ms=dispatched_to_ms,
-                )
+                    grant = leases.acquire(connection, NAME, self._holder, ttl_s=self._times.ttl_s)
+                else:
+                    kept = leases.renew(
+                        connection,
+                        NAME,
+                        self._holder,
+                        epoch=held.epoch,
+                        ttl_s=self._times.ttl_s,
+                        dispatched_to_ms=dispatched_to_ms,
+                    )
         except Unavailable:
             self._expire()
             raise
-        self._keep(started, kept=kept)
+        # Only what is committed counts.
+        if held is None:
+            self._take(grant, started)
+        else:
+            self._keep(started, kept=kept)
         return False
 
     def release(self) -> None:

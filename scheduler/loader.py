@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from common import log
 from common.clock import DatabaseClock
+from common.domain.errors import Unavailable
 from common.store import schedule
 from common.store.engine import Connection, Database, Listener
 from common.store.schedule import LANES_CHANNEL, MONITORS_CHANNEL
@@ -26,30 +27,31 @@ class Loader:
         self._clock = clock
         self._hand_over = hand_over
         self._floor: str | None = None
+        self._load_whole = True
         self._listener = Listener(database, (MONITORS_CHANNEL, LANES_CHANNEL))
         self._logger = log.get_logger()
 
     def step(self) -> bool:
         """One look; it waits by listening, up to half a second."""
+        if self._load_whole:
+            self._hear(0)  # before reading: what is told from now on is heard
         with self._database.begin() as connection:
             # The floor comes first: what commits after it is read again next time, never missed.
             floor = schedule.floor(connection)
+            self._floor = self._floor or floor
             self._hand_over(schedule.locations(connection))
-            if self._floor is None:
+            if self._load_whole:
                 self._load_all(connection)
-            else:
-                for timing in schedule.changed(connection, self._floor):
-                    self._hand_over(timing)
+            for timing in schedule.changed(connection, self._floor):
+                self._hand_over(timing)
             now_ms = self._clock.now_ms()
             for confirmation in schedule.confirmations(
                 connection, after_ms=now_ms - _CONFIRM_BACK_MS, until_ms=now_ms + _CONFIRM_AHEAD_MS
             ):
                 self._hand_over(confirmation)
-        self._floor = floor
+        self._floor, self._load_whole = floor, False
         self.loaded.set()
-        for channel, payload in self._listener.wait(0.5):
-            if channel == LANES_CHANNEL:
-                self._note_lanes(payload)
+        self._hear(0.5)
         return True
 
     def _load_all(self, connection: Connection) -> None:
@@ -59,6 +61,16 @@ class Loader:
             for timing in chunk:
                 self._hand_over(timing)
         self._logger.info("monitors_loaded", monitors=count)
+
+    def _hear(self, timeout_s: float) -> None:
+        try:
+            heard = self._listener.wait(timeout_s)
+        except Unavailable:
+            self._load_whole = True  # lane notes are told once only; what they said stands in the votes
+            raise
+        for channel, payload in heard:
+            if channel == LANES_CHANNEL:
+                self._note_lanes(payload)
 
     def _note_lanes(self, payload: str) -> None:
         for part in filter(None, payload.split(",")):

@@ -72,6 +72,11 @@ class Wheel:
         """Whether the wheel turns (we lead) or only keeps its entries (we stand by)."""
         return self._turned_to_ms is not None
 
+    @property
+    def turned_to_ms(self) -> int:
+        """Every slot up to here was answered; 0 while it does not turn."""
+        return self._turned_to_ms or 0
+
     def start(self, since_ms: int) -> None:
         """Begin to turn: slots after `since_ms` are still to be dispatched."""
         self._turned_to_ms = since_ms
@@ -110,7 +115,8 @@ class Wheel:
             entry.slow = slow
 
     def turn(self, now_ms: int) -> Turn:
-        """Everything that became due up to now, each entry's newest slot only."""
+        """Everything that became due up to the last whole tick, each entry's newest slot only."""
+        now_ms -= now_ms % TICK_MS
         turn = Turn(due=self._at_once)
         self._at_once = []
         before_ms = self._turned_to_ms

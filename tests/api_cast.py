@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 from api import auth
 from api.app import create_app, open_services
 from api.context import Services
+from common.clock import to_ms
 from common.domain.health import Health, State
 from common.domain.incident import Severity
 from common.passwords import Passwords
@@ -112,9 +113,8 @@ class World:
                 org_id, monitor["id"], "monitor", key, "Shop is down", Severity.ERROR, {"reason": "timeout"}, at, "batch"
             )
             incident_id = incidents.open_all(connection, [opening])[org_id, key]
-            at_ms = int(at.timestamp() * 1000)
             state = State(Health.DOWN, Health.DOWN)
-            votes.save_states(connection, [votes.StateUpdate(number, state, incident_id, None, at_ms)])
+            votes.save_states(connection, [votes.StateUpdate(number, state, incident_id, None, to_ms(at))])
         self.execute("UPDATE votes SET health = 3, down = 2, not_up = 2 WHERE monitor_no = %(no)s", no=number)
         return incident_id
 

@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Sink:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.port = 0
 
-    def __enter__(self) -> Sink:
+    def __enter__(self) -> Self:
         self._thread.start()
         self.open()
         return self

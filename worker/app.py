@@ -62,7 +62,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
     writer = Writer(
         Database(database_url, DatabaseRole.WORKER, application="writer", pool_size=1, durable=False), events.loop
     )
-    location = _wait_for_location(database, settings, stop)
+    location = _wait_for_location(database, clock, settings, stop)
     if location is None:
         return 0
     parts = Parts(
@@ -88,6 +88,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
     spill = threading.Timer(_SPILL_AT_S, lambda: events.loop.call_soon_threadsafe(runner.drain))
     spill.daemon = True
     spill.start()
+    broker.draining = True
     worker.stop(timeout=int(_END_AT_S * 1000))
     spill.cancel()
     writer_stop.set()
@@ -116,11 +117,15 @@ def _declare(broker: QueueBroker, lane: Lane, location: str, runner: CheckRunner
         await runner.run(payload, lane)
 
 
-def _wait_for_location(database: Database, settings: Settings, stop: threading.Event) -> int | None:
+def _wait_for_location(
+    database: Database, clock: DatabaseClock, settings: Settings, stop: threading.Event
+) -> int | None:
     """Our location's number, as soon as the database answers; None when we are asked to stop before."""
     while not stop.is_set():
         try:
             with database.begin() as connection:
+                # The first message may come before the clock's own loop has measured.
+                clock.sync(lambda: now_s(connection))
                 return ensure_location(connection, settings.location)
         except Unavailable as error:
             log.get_logger().warning("waiting_for_database", error=str(error.__cause__))

@@ -1,4 +1,4 @@
-"""Users, their sessions, and the first organization of a new installation.
+"""Users, their sessions, and organizations: how one begins and how it ends.
 
 A session is a family of refresh tokens: every refresh uses one up and adds the next. A token that is used twice was
 stolen, by whoever came second or first, so the whole family is revoked.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -51,6 +51,34 @@ _ADD_USER = """
 INSERT INTO users (id, email, name, password_hash) VALUES (%(user_id)s, lower(%(email)s), %(name)s, %(password_hash)s)
 """
 _ADD_MEMBERSHIP = "INSERT INTO memberships (org_id, user_id, role) VALUES (%(org_id)s, %(user_id)s, %(role)s)"
+
+_ITS_MONITORS = "monitor_no IN (SELECT monitor_no FROM monitors WHERE org_id = %(org_id)s)"
+
+# Everything of one organization, as tocsin_owner, in the order that the services write in: the votes first, since who
+# has them opens and resolves incidents; the outbox before the ledger that the relay makes of it; a notification is
+# locked before its attempts, since who settles it adds one. Users go with their last organization.
+_REMOVE = (
+    f"DELETE FROM votes WHERE {_ITS_MONITORS}",
+    "DELETE FROM monitor_states WHERE org_id = %(org_id)s",
+    "DELETE FROM outbox WHERE org_id = %(org_id)s",
+    "SELECT 1 FROM notifications WHERE org_id = %(org_id)s ORDER BY id FOR UPDATE",
+    "DELETE FROM delivery_attempts WHERE org_id = %(org_id)s",
+    "DELETE FROM notifications WHERE org_id = %(org_id)s",
+    "DELETE FROM incident_events WHERE org_id = %(org_id)s",
+    "DELETE FROM incidents WHERE org_id = %(org_id)s",
+    "DELETE FROM channels WHERE org_id = %(org_id)s",
+    f"DELETE FROM results WHERE {_ITS_MONITORS}",
+    f"DELETE FROM result_details WHERE {_ITS_MONITORS}",
+    "DELETE FROM monitors WHERE org_id = %(org_id)s",
+    "DELETE FROM refresh_tokens WHERE org_id = %(org_id)s",
+    "DELETE FROM api_keys WHERE org_id = %(org_id)s",
+    """
+    WITH left_over AS (DELETE FROM memberships WHERE org_id = %(org_id)s RETURNING user_id)
+    DELETE FROM users WHERE id IN (SELECT user_id FROM left_over)
+       AND NOT EXISTS (SELECT 1 FROM memberships m WHERE m.user_id = users.id AND m.org_id <> %(org_id)s)
+    """,
+    "DELETE FROM organizations WHERE id = %(org_id)s",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +181,46 @@ def bootstrap(
     if connection.exec_driver_sql(_ANY_ORGANIZATION).first() is not None:
         return None
     password = admin.password or secrets.token_urlsafe(18)
-    org_id = add_organization(connection, "Default")
-    user_id = add_user(connection, email=admin.email, name="Administrator", password_hash=hash_password(password))
+    owner = Owner(admin.email, "Administrator", hash_password(password))
+    made = create_organization(connection, "Default", owner, key_name="bootstrap")
+    return Credentials(admin.email.lower(), password, made.api_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The first user of a new organization."""
+
+    email: str
+    name: str
+    password_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewOrganization:
+    """An organization that was just made; the API key is shown this once."""
+
+    org_id: str
+    user_id: str
+    api_key: str = field(repr=False)
+
+
+def create_organization(connection: Connection, name: str, owner: Owner, *, key_name: str) -> NewOrganization:
+    """Make an organization with its owner and an API key of theirs. As tocsin_owner."""
+    org_id = add_organization(connection, name)
+    user_id = add_user(connection, email=owner.email, name=owner.name, password_hash=owner.password_hash)
     add_member(connection, org_id=org_id, user_id=user_id, role="owner")
-    key = api_keys.NewKey(org_id, "bootstrap", "owner", created_by=user_id)
+    key = api_keys.NewKey(org_id, key_name, "owner", created_by=user_id)
     api_keys.add(connection, key)
-    return Credentials(admin.email.lower(), password, key.token)
+    return NewOrganization(org_id, user_id, key.token)
+
+
+def remove_organization(connection: Connection, org_id: str) -> None:
+    """Remove every row of an organization, and its users unless they belong to another one. As tocsin_owner.
+
+    Delete its monitors through the API first: a check that is under way would store its result afterwards.
+    """
+    for statement in _REMOVE:
+        connection.exec_driver_sql(statement, {"org_id": org_id})
 
 
 def add_organization(connection: Connection, name: str) -> str:

@@ -13,7 +13,9 @@ from typing import Any
 
 from uuid_utils import uuid7
 
+from common.domain.errors import NotFound
 from common.store.engine import Connection
+from common.store.keyset import BEGINNING
 
 MARK = "tcs_"
 
@@ -43,10 +45,10 @@ UPDATE api_keys SET last_used_at = clock_timestamp()
 _LIST = f"""
 SELECT {_COLUMNS} FROM api_keys
  WHERE org_id = %(org_id)s AND revoked_at IS NULL
-   AND (%(before_at)s::timestamptz IS NULL OR (created_at, id) < (%(before_at)s, %(before_id)s::uuid))
+   AND (created_at, id) < (%(before_at)s::timestamptz, %(before_id)s::uuid)
  ORDER BY created_at DESC, id DESC LIMIT %(limit)s
 """
-_ROLE = "SELECT role FROM api_keys WHERE org_id = %(org_id)s AND id = %(id)s AND revoked_at IS NULL"
+_GET = f"SELECT {_COLUMNS} FROM api_keys WHERE org_id = %(org_id)s AND id = %(id)s AND revoked_at IS NULL"
 _REVOKE = "UPDATE api_keys SET revoked_at = clock_timestamp() WHERE org_id = %(org_id)s AND id = %(id)s"
 
 
@@ -118,17 +120,19 @@ def list_page(
     connection: Connection, *, org_id: str, limit: int, before: tuple[datetime, str] | None
 ) -> list[dict[str, Any]]:
     """Keys that are not revoked, newest first."""
-    before_at, before_id = before or (None, None)
+    before_at, before_id = before or BEGINNING
     rows = connection.exec_driver_sql(
         _LIST, {"org_id": org_id, "limit": limit, "before_at": before_at, "before_id": before_id}
     )
     return [dict(row) for row in rows.mappings()]
 
 
-def role_of(connection: Connection, *, org_id: str, key_id: str) -> str | None:
-    """The role of a key, None when there is no such key any more."""
-    role: str | None = connection.exec_driver_sql(_ROLE, {"org_id": org_id, "id": key_id}).scalar()
-    return role
+def get(connection: Connection, *, org_id: str, key_id: str) -> dict[str, Any]:
+    """One key that is not revoked. Raises NotFound."""
+    row = connection.exec_driver_sql(_GET, {"org_id": org_id, "id": key_id}).mappings().first()
+    if row is None:
+        raise NotFound("api key")
+    return dict(row)
 
 
 def revoke(connection: Connection, *, org_id: str, key_id: str) -> None:

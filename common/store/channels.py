@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from common.domain.errors import NotFound
 from common.store.engine import Connection
+from common.store.keyset import BEGINNING
 
 _COLUMNS = "id::text, name, type, config, enabled, is_default, created_at, updated_at"
 
@@ -26,7 +27,7 @@ RETURNING {_COLUMNS}
 _LIST = f"""
 SELECT {_COLUMNS} FROM channels
  WHERE org_id = %(org_id)s AND deleted_at IS NULL
-   AND (%(before_at)s::timestamptz IS NULL OR (created_at, id) < (%(before_at)s, %(before_id)s::uuid))
+   AND (created_at, id) < (%(before_at)s::timestamptz, %(before_id)s::uuid)
  ORDER BY created_at DESC, id DESC LIMIT %(limit)s
 """
 _GET = f"SELECT {_COLUMNS} FROM channels WHERE org_id = %(org_id)s AND id = %(id)s AND deleted_at IS NULL"
@@ -74,7 +75,7 @@ def list_page(
     connection: Connection, *, org_id: str, limit: int, before: tuple[datetime, str] | None
 ) -> list[dict[str, Any]]:
     """Channels, newest first."""
-    before_at, before_id = before or (None, None)
+    before_at, before_id = before or BEGINNING
     rows = connection.exec_driver_sql(
         _LIST, {"org_id": org_id, "limit": limit, "before_at": before_at, "before_id": before_id}
     )

@@ -14,11 +14,13 @@ from typing import Any
 import psycopg.types.json
 from uuid_utils import uuid7
 
+from common.clock import to_ms
 from common.domain.errors import NotFound
 from common.domain.health import State
 from common.domain.incident import ANNOUNCED, EventType, Severity, Status, move, priority_of
 from common.store import votes
 from common.store.engine import Connection
+from common.store.keyset import BEGINNING
 
 #: What PostgreSQL tells the relay (a hint; it also looks by itself).
 OUTBOX_CHANNEL = "tocsin_outbox"
@@ -125,7 +127,7 @@ SELECT {DOCUMENT}, i.opened_at, i.id::text FROM incidents i
    AND (%(status)s::text[] IS NULL OR i.status = ANY(%(status)s::text[]))
    AND (%(severity)s::text[] IS NULL OR i.severity = ANY(%(severity)s::text[]))
    AND (%(monitor_id)s::uuid IS NULL OR i.monitor_id = %(monitor_id)s::uuid)
-   AND (%(before_at)s::timestamptz IS NULL OR (i.opened_at, i.id) < (%(before_at)s, %(before_id)s::uuid))
+   AND (i.opened_at, i.id) < (%(before_at)s::timestamptz, %(before_id)s::uuid)
  ORDER BY i.opened_at DESC, i.id DESC LIMIT %(limit)s
 """
 
@@ -264,8 +266,7 @@ def close_for_monitor(
                 )
             ],
         )
-    at_ms = int(at.timestamp() * 1000)
-    votes.save_states(connection, [votes.StateUpdate(monitor_no, State(), None, None, at_ms)])
+    votes.save_states(connection, [votes.StateUpdate(monitor_no, State(), None, None, to_ms(at))])
 
 
 def comment(
@@ -301,6 +302,7 @@ def list_page(
     monitor_id: str | None = None,
 ) -> list[tuple[dict[str, Any], datetime, str]]:
     """Newest first: (document, opened_at, id); the last row's two are the cursor of the next page."""
+    before_at, before_id = before or BEGINNING
     rows = connection.exec_driver_sql(
         _LIST,
         {
@@ -309,8 +311,8 @@ def list_page(
             "status": None if status is None else list(status),
             "severity": None if severity is None else list(severity),
             "monitor_id": monitor_id,
-            "before_at": before[0] if before else None,
-            "before_id": before[1] if before else None,
+            "before_at": before_at,
+            "before_id": before_id,
         },
     )
     return [(row[0], row[1], row[2]) for row in rows]

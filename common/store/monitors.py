@@ -15,9 +15,8 @@ from psycopg.types.json import Jsonb
 
 from common.domain.errors import NotFound
 from common.store.engine import Connection
-
-#: What PostgreSQL tells the scheduler (a hint; it also looks by itself).
-MONITORS_CHANNEL = "tocsin_monitors"
+from common.store.keyset import BEGINNING
+from common.store.schedule import MONITORS_CHANNEL
 
 # A monitor with the newest vote of all its locations (state) and the newest one with a reason (why it is down).
 _SELECT = """
@@ -45,7 +44,7 @@ _LIST = f"""
 {_SELECT} AND m.id IN (
    SELECT p.id FROM monitors p
     WHERE p.org_id = %(org_id)s AND p.deleted_at IS NULL
-      AND (%(before_at)s::timestamptz IS NULL OR (p.created_at, p.id) < (%(before_at)s, %(before_id)s::uuid))
+      AND (p.created_at, p.id) < (%(before_at)s::timestamptz, %(before_id)s::uuid)
     ORDER BY p.created_at DESC, p.id DESC LIMIT %(limit)s)
  ORDER BY m.created_at DESC, m.id DESC
 """
@@ -144,7 +143,7 @@ def list_page(
     connection: Connection, *, org_id: str, limit: int, before: tuple[datetime, str] | None = None
 ) -> list[dict[str, Any]]:
     """Monitors with their states, newest first."""
-    before_at, before_id = before or (None, None)
+    before_at, before_id = before or BEGINNING
     rows = connection.exec_driver_sql(
         _LIST, {"org_id": org_id, "limit": limit, "before_at": before_at, "before_id": before_id}
     )

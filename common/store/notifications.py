@@ -15,12 +15,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
 from uuid_utils import uuid7
 
 from common.domain.delivery import LEASE, TRIAL
 from common.domain.incident import EventType
 from common.domain.matching import LedgerStatus, Match
 from common.store.engine import Connection
+
+#: What a transaction raises when PostgreSQL will never take a statement; an absent database is Unavailable, a lost race
+#: Contended.
+Refused = DBAPIError
 
 # One row per (event, channel), in the order given: `no` is the order of delivery within an incident.
 _WRITE = """

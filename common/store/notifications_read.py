@@ -9,6 +9,7 @@ from typing import Any
 
 from common.domain.errors import NotFound
 from common.store.engine import Connection
+from common.store.keyset import BEGINNING
 
 _COLUMNS = """
 n.id::text, n.incident_id::text, n.event_type, n.channel_id::text, n.status, n.reason, n.attempts,
@@ -22,7 +23,7 @@ SELECT {_COLUMNS} FROM notifications n
    AND (%(status)s::text[] IS NULL OR n.status = ANY(%(status)s::text[]))
    AND (%(incident_id)s::uuid IS NULL OR n.incident_id = %(incident_id)s::uuid)
    AND (%(channel_id)s::uuid IS NULL OR n.channel_id = %(channel_id)s::uuid)
-   AND (%(before_at)s::timestamptz IS NULL OR (n.created_at, n.id) < (%(before_at)s, %(before_id)s::uuid))
+   AND (n.created_at, n.id) < (%(before_at)s::timestamptz, %(before_id)s::uuid)
  ORDER BY n.created_at DESC, n.id DESC LIMIT %(limit)s
 """
 _GET = f"SELECT {_COLUMNS} FROM notifications n WHERE n.org_id = %(org_id)s AND n.id = %(id)s"
@@ -47,7 +48,7 @@ def list_page(
     connection: Connection, *, org_id: str, limit: int, before: tuple[datetime, str] | None, filters: Filters
 ) -> list[dict[str, Any]]:
     """Ledger rows, newest first."""
-    before_at, before_id = before or (None, None)
+    before_at, before_id = before or BEGINNING
     rows = connection.exec_driver_sql(
         _LIST,
         {

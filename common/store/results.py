@@ -19,9 +19,8 @@ SELECT r.scheduled_at, r.location, l.name AS location_name, r.verdict::text::sma
  CROSS JOIN LATERAL (
    SELECT * FROM results x
     WHERE x.monitor_no = m.monitor_no AND x.location = l.id
-      AND (%(before_at)s::timestamptz IS NULL OR x.scheduled_at <= %(before_at)s)
-      AND (%(before_at)s::timestamptz IS NULL
-           OR (x.scheduled_at, x.location) < (%(before_at)s, %(before_location)s::smallint))
+      AND x.scheduled_at <= %(before_at)s::timestamptz
+      AND (x.scheduled_at, x.location) < (%(before_at)s::timestamptz, %(before_location)s::smallint)
       AND (%(verdicts)s::text[] IS NULL OR x.verdict::text = ANY(%(verdicts)s::text[]))
     ORDER BY x.scheduled_at DESC LIMIT %(limit)s
  ) r
@@ -45,7 +44,7 @@ class Page:
 
 def list_page(connection: Connection, page: Page) -> list[dict[str, Any]]:
     """Rows newest first; the last row's (scheduled_at, location) is the cursor of the next page."""
-    before_at, before_location = page.before or (None, None)
+    before_at, before_location = page.before or ("infinity", 0)
     rows = connection.exec_driver_sql(
         _LIST,
         {

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from common.domain.checks import Reason
 from common.domain.delivery import SEND_DEADLINE_S, Attempt, Outcome, Poison
+from common.domain.errors import TocsinError
 from common.http.exchange import HttpExchange, HttpRequest
 
 #: Nothing in an answer's body matters to us; one that is longer is broken off.
@@ -38,8 +39,10 @@ _UNSURE: frozenset[Reason] = frozenset(
 _HIDDEN = "[hidden]"
 
 
-class Unsendable(Exception):
+class Unsendable(TocsinError):
     """This notification can never be sent as things stand; `poison` says why."""
+
+    code = "UNSENDABLE"
 
     def __init__(self, poison: Poison, message: str) -> None:
         super().__init__(message)

@@ -86,8 +86,9 @@ def test_the_same_key_of_two_organizations_is_two_monitors(world: World) -> None
 
 
 TENANT_TABLES = (
-    "organizations", "users", "memberships", "api_keys", "refresh_tokens", "monitors", "monitor_states", "votes", "results",
-    "result_details", "incidents", "incident_events", "outbox", "channels", "notifications", "delivery_attempts",
+    "organizations", "users", "memberships", "api_keys", "refresh_tokens", "monitors", "monitor_states", "votes",
+    "results", "result_details", "incidents", "incident_events", "outbox", "channels", "notifications",
+    "delivery_attempts",
 )  # fmt: skip
 
 

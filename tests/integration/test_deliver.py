@@ -1,4 +1,4 @@
-"""Delivery against a real PostgreSQL and a real receiver: each notification arrives once, in order, whatever happens."""
+"""Delivery against a real PostgreSQL and a real receiver: each notification arrives once and in order."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from standardwebhooks import Webhook
 
 from common.clock import utc_now
 from common.domain.delivery import Attempt
+from common.domain.errors import Contended, Unavailable
 from common.domain.incident import EventType, Status
 from common.store import notifications
+from common.store.engine import Connection, Database
 from common.store.notifications import Claimed, Limits
 from notifier.deliver import Deliverer
 from tests.conftest import Databases
@@ -201,6 +204,22 @@ def test_a_failing_channel_is_tried_with_one_notification_at_a_time_in_turn(
     assert 14 < wait_s < 16
 
 
+def test_a_failing_channel_is_tried_by_one_notifier_at_a_time(world: World, sink: Sink, post: Post) -> None:
+    world.channel(sink.url())
+    sink.default["/hook"] = Answer(503)
+    world.open(3)
+    world.relay_all()
+    post.round()
+    _forward(world)
+    none_yet = Limits(10, 10, {})
+    with world.worker.begin() as one:
+        assert len(notifications.claim_trials(one, none_yet, utc_now())) == 1
+        with world.worker.begin() as other:
+            assert notifications.claim_trials(other, none_yet, utc_now()) == []
+    with world.worker.begin() as other:
+        assert notifications.claim_trials(other, none_yet, utc_now()) == []
+
+
 def test_one_success_makes_everything_of_that_channel_due(world: World, sink: Sink, post: Post) -> None:
     world.channel(sink.url())
     sink.default["/hook"] = Answer(503, {"Retry-After": "900"})
@@ -383,6 +402,40 @@ def test_a_settlement_that_the_database_refuses_is_set_aside_alone(world: World,
     assert len(sink.received) == 8
 
 
+class _Stumbling:
+    """A database that is away for the first transactions, then lost in a race."""
+
+    def __init__(self, database: Database, troubles: list[Exception]) -> None:
+        self._database = database
+        self._troubles = troubles
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        if self._troubles:
+            raise self._troubles.pop(0)
+        with self._database.begin() as connection:
+            yield connection
+
+
+def test_what_was_sent_is_settled_when_the_database_is_back_and_nothing_is_claimed_until_then(
+    world: World, sink: Sink, post: Post
+) -> None:
+    world.channel(sink.url())
+    world.open()
+    world.relay_all()
+    troubles: list[Exception] = [Unavailable("away"), Unavailable("away"), Contended("busy")]
+    post.parts.settler._database = cast("Any", _Stumbling(world.worker, troubles))
+    post.start()
+    assert sink.wait_for(lambda: post.parts.settler.in_trouble)
+    world.open()
+    world.relay_all()
+    assert post.start() == 0
+    post.settle()
+    assert world.statuses() == [("opened", "sent", None), ("opened", "pending", None)]
+    assert post.round() == 1
+    assert len(sink.received) == 2
+
+
 def test_errors_on_record_name_neither_path_nor_credentials(world: World, post: Post) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -402,7 +455,9 @@ def test_slack_gets_text_and_blocks_in_which_a_title_cannot_mention_anybody(
     world.channel("http://unused", type_="slack", secrets={"url": sink.url("/slack")})
     world.open()
     world.relay_all()
-    world.run("UPDATE incident_events SET snapshot = jsonb_set(snapshot, '{incident,title}', '\"<!channel> & co\"')")
+    world.run(
+        "UPDATE incident_events SET snapshot = jsonb_set(snapshot::jsonb, '{incident,title}', '\"<!channel> & co\"')"
+    )
     post.round()
     (request,) = sink.accepted("/slack")
     said: dict[str, Any] = request.json

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from sqlalchemy.engine import make_url
 
-from common.broker import enqueue_notifications, make_broker
+from common.broker import UnreadableMessage, enqueue_notifications, make_broker
+from notifier import app
 from tests.conftest import Databases
 from tests.sink import Answer, Sink
 from tests.world import World
@@ -197,7 +202,7 @@ def test_sigterm_lets_what_is_under_way_end_and_leaves_the_rest_in_the_ledger(
     world: World, sink: Sink, notifiers: Notifiers
 ) -> None:
     world.channel(sink.url())
-    sink.default["/hook"] = Answer(wait_s=1.5)
+    sink.default["/hook"] = Answer(wait_s=1.0)
     (incident,) = world.open()
     world.resolve(incident)
     process = notifiers.start()
@@ -209,17 +214,64 @@ def test_sigterm_lets_what_is_under_way_end_and_leaves_the_rest_in_the_ledger(
     assert len(sink.received) == 1
 
 
-def test_a_notifier_waits_for_a_database_that_is_away_at_the_start(
+def test_a_notifier_waits_for_a_database_that_comes_late(
     world: World, sink: Sink, notifiers: Notifiers, database_url: str
 ) -> None:
+    world.channel(sink.url())
+    world.open()
     url = make_url(database_url)
-    elsewhere = f"postgresql://{url.username}@127.0.0.1:{_free_port()}/{url.database}"
-    process = notifiers.start(DATABASE_URL=elsewhere)
+    port = _free_port()
+    process = notifiers.start(DATABASE_URL=f"postgresql://{url.username}@127.0.0.1:{port}/{url.database}")
     assert sink.wait_for(lambda: bool(notifiers.logged("dependency_away")), 15)
-    time.sleep(1)
     assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(15) == 0
+
+    with Forwarder(port, f"{url.query['host']}/.s.PGSQL.{url.query['port']}"):
+        assert sink.wait_for(lambda: _sent(world) == 1, 15)
+
+
+class Forwarder:
+    """A TCP port that leads to a Unix socket."""
+
+    def __init__(self, port: int, path: str) -> None:
+        outer = path
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                with socket.socket(socket.AF_UNIX) as inner:
+                    inner.connect(outer)
+                    back = threading.Thread(target=_copy, args=(inner, self.request), daemon=True)
+                    back.start()
+                    _copy(self.request, inner)
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", port), Handler)
+        self._server.daemon_threads = True
+
+    def __enter__(self) -> None:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+
+
+@pytest.mark.parametrize(
+    "payload", [None, {}, {"v": 99, "n": []}, {"v": 1}, {"v": 1, "n": ["x"]}, {"v": 1, "n": [7]}, {"v": 1, "n": "x"}]
+)
+def test_a_hint_of_another_version_or_form_is_refused(payload: Any) -> None:
+    with pytest.raises(UnreadableMessage):
+        app._ids(payload)
+
+
+def test_a_dead_consumer_thread_ends_the_process_with_a_failure() -> None:
+    dead = threading.Thread(target=lambda: None)
+    worker = SimpleNamespace(consumers={"notify": dead})
+    assert app._watch(cast("Any", worker), threading.Event()) == 1
 
 
 def test_a_notifier_without_keys_says_so_in_one_line(notifiers: Notifiers) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,8 +15,8 @@ from tests.world import World
 
 
 @pytest.fixture
-def world(databases: Databases) -> Iterator[World]:
-    yield World(databases.owner, databases.worker)
+def world(databases: Databases) -> World:
+    return World(databases.owner, databases.worker)
 
 
 def _sequence(world: World) -> list[tuple[int, str, int]]:
@@ -217,11 +216,16 @@ def test_an_event_that_the_database_refuses_is_set_aside_with_its_incident_and_b
 def test_a_relay_that_dies_in_its_transaction_leaves_everything_as_it_was(world: World) -> None:
     world.channel("http://a")
     world.open(2)
-    with pytest.raises(RuntimeError), world.worker.begin() as connection:
-        from_outbox = outbox.claim(connection, limit=10)
-        outbox.number(connection, [row.incident_id for row in from_outbox])
-        outbox.delete(connection, from_outbox)
-        raise RuntimeError
+
+    def die_half_way() -> None:
+        with world.worker.begin() as connection:
+            claimed = outbox.claim(connection, limit=10)
+            outbox.number(connection, [row.incident_id for row in claimed])
+            outbox.delete(connection, claimed)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        die_half_way()
 
     world.relay_all()
 
