@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from uuid_utils import uuid7
 
@@ -20,6 +21,8 @@ from common.vault import SecretUnreadable
 
 #: Settings that decide what a check finds: after a change, what was counted before says nothing any more.
 _PROBED = ("type", "target", "options", "secrets", "assertions")
+
+_HEADERS = "http.headers."
 
 
 def open_secrets(row: Mapping[str, Any]) -> dict[str, str]:
@@ -52,6 +55,7 @@ def create(connection: Connection, body: MonitorIn) -> str:
 
 def change(connection: Connection, row: Mapping[str, Any], body: MonitorIn) -> None:
     """Give a locked monitor the settings of this body."""
+    _refuse_leak(row, body)
     secrets = open_secrets(row)
     wanted = _resolve(connection, body, secrets, monitor_id=row["id"])
     if row["key"] is not None and wanted.key != row["key"]:
@@ -136,6 +140,21 @@ def _parent_problems(connection: Connection, parent_id: str, monitor_id: str | N
     if monitor_id in above:
         return [FieldError("parent_id", "a monitor cannot stand above itself")]
     return []
+
+
+def _refuse_leak(row: Mapping[str, Any], body: MonitorIn) -> None:
+    """Secrets can be written, never read: pointing a monitor at another host must not send them there."""
+    kept = [name for name, value in body.http.headers.items() if value is None] if body.http else []
+    if kept and _origin(body.target) != _origin(row["target"]):
+        raise ValidationFailed(
+            "Stored secrets do not follow a monitor to another origin.",
+            details=[FieldError(_HEADERS + name, "send it again, or remove it, with the new target") for name in kept],
+        )
+
+
+def _origin(target: str) -> tuple[str, str]:
+    parts = urlsplit(target)
+    return parts.scheme.lower(), parts.netloc.lower()
 
 
 def _seal(monitor_id: str, settings: MonitorSettings) -> str | None:

@@ -6,20 +6,11 @@ import re
 from uuid import uuid4
 
 from flask import Flask, Response, g, request
-from prometheus_client import Counter, Histogram
 
-from common import log
+from common import log, telemetry
 from common.clock import monotonic_s
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-_REQUESTS = Counter("tocsin_api_requests_total", "Requests answered.", ["method", "route", "status"])
-_DURATION = Histogram(
-    "tocsin_api_request_duration_seconds",
-    "Duration of one request.",
-    ["method", "route"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-)
 
 #: Everything else that a client may write there would be a label of its own.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -56,8 +47,8 @@ def _end(response: Response) -> Response:
     duration_s = monotonic_s() - g.began_s
     route = request.url_rule.rule if request.url_rule else "unmatched"
     method = request.method if request.method in _METHODS else "other"
-    _REQUESTS.labels(method, route, response.status_code).inc()
-    _DURATION.labels(method, route).observe(duration_s)
+    telemetry.API_REQUESTS.labels(method, route, response.status_code).inc()
+    telemetry.API_DURATION.labels(method, route).observe(duration_s)
     if route not in _QUIET or response.status_code >= 500:
         log.get_logger().info(
             "request", method=method, route=route, status=response.status_code, duration_ms=round(duration_s * 1000, 1)

@@ -14,6 +14,7 @@ from prometheus_client import multiprocess
 
 from common.domain.errors import SettingsError
 from common.settings import Settings
+from common.spawn import die_with
 
 #: How long requests may go on after SIGTERM.
 _DRAIN_S = 20
@@ -46,6 +47,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "keepalive": 75,
             "logger_class": _Log,
             "control_socket_disable": True,
+            # A killed master would leave them with the port for as long as a client keeps its connection.
+            "post_fork": lambda _server, worker: die_with(worker.ppid),
             "child_exit": _forget if self._settings.metrics_dir is not None else lambda _server, _worker: None,
             # The heartbeat file belongs in memory: a slow disk must not look like a dead worker.
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108 - gunicorn makes it private

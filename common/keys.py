@@ -12,9 +12,15 @@ from pydantic import SecretStr
 
 from common.domain.errors import SettingsError
 from common.settings import Settings
-from common.vault import generate_key
+from common.vault import Vault, generate_key
 
 _FILE = "keys.json"
+
+
+def check_keys(settings: Settings) -> None:
+    """Raise SettingsError for encryption keys that are given and are none: every role would end on them."""
+    if settings.encryption_keys is not None:
+        Vault(settings.encryption_keys.get_secret_value())
 
 
 def with_keys(settings: Settings) -> Settings:

@@ -63,15 +63,22 @@ def spawn(  # noqa: PLR0913 — the keywords are those of Popen, bundling them w
     )
 
 
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when `parent`, which forked it, dies: for what others fork, without `spawn`."""
+    if ask := _die_with(signal.SIGKILL, parent):
+        ask()
+
+
 def _die_with(death_signal: signal.Signals, parent: int) -> Callable[[], None] | None:
     """What the child runs between fork and exec. Everything is looked up here, before the fork."""
     if sys.platform != "linux":
         return None  # no such call elsewhere: there, only an orderly stop ends the children
     prctl, getppid, leave, handle = ctypes.CDLL(None).prctl, os.getppid, os._exit, signal.signal
-    number = ctypes.c_ulong(death_signal.value)
+    number, catchable = ctypes.c_ulong(death_signal.value), death_signal is not signal.SIGKILL
 
     def die_with_parent() -> None:
-        handle(death_signal, signal.SIG_DFL)  # our own handler, still in place until exec, would swallow it
+        if catchable:
+            handle(death_signal, signal.SIG_DFL)  # our own handler, still in place until exec, would swallow it
         if prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
             leave(126)
         if getppid() != parent:  # it died before the call above, so no signal will come

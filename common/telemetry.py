@@ -12,6 +12,7 @@ from prometheus_client.registry import REGISTRY
 
 _LAG_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1, 2.5, 5, 10, 30, 60)
 _CHECK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _BATCH_BUCKETS = (1, 5, 10, 25, 50, 100, 250, 500)
 
 # Scheduler
@@ -53,6 +54,12 @@ DELIVERY_LATENCY = Histogram(
     "tocsin_delivery_latency_seconds", "Event committed to its notification delivered.", buckets=_LAG_BUCKETS
 )
 OUTBOX_RELAYED = Counter("tocsin_outbox_relayed_total", "Outbox events led into the ledger.")
+
+# API
+API_REQUESTS = Counter("tocsin_api_requests_total", "Requests answered.", ["method", "route", "status"])
+API_DURATION = Histogram(
+    "tocsin_api_request_duration_seconds", "Duration of one request.", ["method", "route"], buckets=_REQUEST_BUCKETS
+)
 
 # Every role
 LOOP_ERRORS = Counter("tocsin_loop_errors_total", "Steps of a background loop that failed.", ["loop"])

@@ -31,7 +31,7 @@ from common import log
 from common.clock import utc_now
 from common.domain.errors import StackError
 from common.embedded import EmbeddedServers
-from common.keys import with_keys, write_private
+from common.keys import check_keys, with_keys, write_private
 from common.settings import Settings, child_environment
 from common.supervisor import Role, Supervisor
 
@@ -47,6 +47,7 @@ _READY_WITHIN_S = 60.0
 def up(settings: Settings, console: Console, *, verbose: bool) -> int:
     """Start everything and run until stopped; the exit status. Raises SettingsError and StackError."""
     started = time.monotonic()
+    check_keys(settings)
     _refuse_busy_port(settings)
     stop = threading.Event()
     with ExitStack() as stack:
@@ -55,7 +56,8 @@ def up(settings: Settings, console: Console, *, verbose: bool) -> int:
         settings, servers = _start_servers(settings, say, stack)
         environment = _environment(settings, console, verbose=verbose)
         say("bringing the schema up to date")
-        _migrate(environment)
+        for line in filter(None, _migrate(environment).splitlines()):
+            say(line)
         if stop.is_set():
             return 0
         supervisor = Supervisor(_roles(settings, environment), embedded=servers, on_event=_report(console))
@@ -130,13 +132,15 @@ def _environment(settings: Settings, console: Console, *, verbose: bool) -> dict
     return child_environment(settings, **extra)
 
 
-def _migrate(environment: dict[str, str]) -> None:
+def _migrate(environment: dict[str, str]) -> str:
+    """Start the migration and wait for it; what it has to say (where the first credentials are)."""
     done = subprocess.run(  # noqa: S603 - our own module
         [sys.executable, "-m", "migrations.run"], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise StackError(f"the schema could not be brought up to date: {lines[-1] if lines else 'no message'}")
+    return done.stdout.strip()
 
 
 def _roles(settings: Settings, environment: dict[str, str]) -> list[Role]:

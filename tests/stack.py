@@ -158,7 +158,7 @@ class Seed:
     def run(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Any statement, as the server's own user; its rows."""
         with psycopg.connect(self.database_url) as connection:
-            cursor = connection.execute(sql, values)  # type: ignore[arg-type]
+            cursor = connection.execute(sql, values or None)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
     def location(self, name: str = LOCATION) -> int:
@@ -236,9 +236,9 @@ class Queue:
             enqueue_checks(self.broker, lane, LOCATION, checks[start : start + BATCH_SIZE], epoch=1)
 
     def push_raw(self, body: bytes, lane: Lane = Lane.FAST) -> None:
-        """Put any bytes where a message should be."""
+        """Put any bytes where a message should be; `ID` in them becomes the id that they are stored by."""
         message_id, name = uuid4().hex, queue_name(lane, LOCATION)
-        self.redis.hset(f"tocsin:{name}.msgs", message_id, body)
+        self.redis.hset(f"tocsin:{name}.msgs", message_id, body.replace(b"ID", message_id.encode()))
         self.redis.rpush(f"tocsin:{name}", message_id)
 
     def waiting(self, lane: Lane = Lane.FAST) -> list[Check]:

@@ -32,8 +32,8 @@ from common.domain.errors import Unavailable
 from common.http.wiring import way_out
 from common.process import main, require_urls, start_loop
 from common.settings import Settings
+from common.store import locations
 from common.store.engine import Database, DatabaseRole, now_s
-from common.store.schedule import ensure_location
 from common.vault import Vault
 from worker.canary import Canary
 from worker.checks import CheckRunner, Parts
@@ -126,7 +126,7 @@ def _wait_for_location(
             with database.begin() as connection:
                 # The first message may come before the clock's own loop has measured.
                 clock.sync(lambda: now_s(connection))
-                return ensure_location(connection, settings.location)
+                return locations.ensure(connection, settings.location)
         except Unavailable as error:
             log.get_logger().warning("waiting_for_database", error=str(error.__cause__))
             stop.wait(1.0)

@@ -126,7 +126,7 @@ class Database:
                 connection = connection.execution_options(org_id=org_id)
                 with connection.begin():
                     yield connection
-        except (DBAPIError, PoolTimeout) as error:
+        except (DBAPIError, PoolTimeout, psycopg.Error) as error:  # the last from _take_role, which has no wrapper
             trouble = classify(error)
             if trouble is Trouble.AWAY:
                 raise Unavailable("The database cannot be reached.") from error

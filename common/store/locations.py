@@ -14,11 +14,14 @@ INSERT INTO locations (name)
 SELECT %(name)s WHERE NOT EXISTS (SELECT 1 FROM locations WHERE name = %(name)s)
     ON CONFLICT (name) DO NOTHING
 """
+_NUMBER = "SELECT id FROM locations WHERE name = %(name)s"
 
 
-def ensure(connection: Connection, name: str) -> None:
-    """Make a location known, if it is not yet."""
+def ensure(connection: Connection, name: str) -> int:
+    """The number of a location, made if it is not known yet."""
     connection.exec_driver_sql(_ENSURE, {"name": name})
+    number: int = connection.exec_driver_sql(_NUMBER, {"name": name}).scalar_one()
+    return number
 
 
 def list_all(connection: Connection) -> list[tuple[int, str, datetime]]:

@@ -42,8 +42,6 @@ SELECT v.monitor_no, v.location, m.config_version, v.confirm_at
 """
 
 _LOCATIONS = "SELECT id, name FROM locations"
-_ENSURE_LOCATION = "INSERT INTO locations (name) VALUES (%(name)s) ON CONFLICT (name) DO NOTHING"
-_LOCATION_ID = "SELECT id FROM locations WHERE name = %(name)s"
 _KEEP_PARTITIONS = "SELECT keep_result_partitions(2, %(retention_days)s)"
 
 _NOTE_LANES = f"SELECT pg_notify('{LANES_CHANNEL}', %(payload)s)"
@@ -106,15 +104,6 @@ def confirmations(connection: Connection, *, after_ms: int, until_ms: int) -> li
 def locations(connection: Connection) -> dict[int, str]:
     """Every location's name by its number."""
     return {row[0]: row[1] for row in connection.exec_driver_sql(_LOCATIONS)}
-
-
-def ensure_location(connection: Connection, name: str) -> int:
-    """The number of a location, made if it is new."""
-    found = connection.exec_driver_sql(_LOCATION_ID, {"name": name}).scalar()
-    if found is None:
-        connection.exec_driver_sql(_ENSURE_LOCATION, {"name": name})
-        found = connection.exec_driver_sql(_LOCATION_ID, {"name": name}).scalar_one()
-    return int(found)
 
 
 def keep_partitions(connection: Connection, retention_days: int) -> int:

@@ -462,3 +462,21 @@ def add_result(world: World, monitor_no: int, location: int, at_ms: int, *, verd
                 """ '{"source": "status"}')""",
                 {"at": at, "no": monitor_no, "location": location},
             )
+
+
+#: (patch of a monitor that has a stored secret header, its status): a secret can be written, never sent elsewhere.
+RETARGETED = [
+    ({"target": "http://192.0.2.7/other"}, 200),  # the same origin
+    ({"target": "http://192.0.2.8/health"}, 400),  # another host would receive it
+    ({"target": "http://192.0.2.7:81/health"}, 400),  # so would another port
+    ({"target": "https://192.0.2.7/health"}, 400),  # and another scheme
+    ({"target": "http://192.0.2.8/health", "http": {"headers": {"Authorization": {"secret": "new"}}}}, 200),  # sent again
+    ({"target": "http://192.0.2.8/health", "http": {"headers": None}}, 200),  # removed
+]
+
+
+def test_stored_secrets_do_not_follow_a_monitor_to_another_origin(world: World) -> None:
+    for patch, status in RETARGETED:
+        made = world.alice.make_monitor(http={"headers": {"Authorization": {"secret": "s"}}})
+        answer = world.alice.patch(f"/v1/monitors/{made['id']}", json=patch)
+        assert answer.status_code == status, (patch, answer.get_json())

@@ -12,12 +12,16 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import psycopg
 import pytest
 import requests
 
+from api import app
+from common.domain.errors import SettingsError
 from common.embedded import EmbeddedUrls
+from common.settings import load_settings
 from common.vault import generate_key
 from tests.conftest import _admin, _database_url
 
@@ -149,28 +153,34 @@ def test_without_a_place_for_them_the_credentials_are_printed_once(
     assert run("migrations.run", env).stdout == ""
 
 
-#: (module, variables, what the one line says)
-REFUSED_STARTS: list[tuple[str, dict[str, str], str]] = [
-    ("migrations.run", {"DATABASE_URL": ""}, "DATABASE_URL must be set"),
-    ("migrations.run", {"TOCSIN_PORT": "x"}, "TOCSIN_PORT"),
-    ("api.app", {"DATABASE_URL": ""}, "DATABASE_URL must be set"),
-    ("api.app", {"REDIS_URL": ""}, "REDIS_URL must be set"),
-    ("api.app", {"TOCSIN_JWT_KEY": ""}, "TOCSIN_JWT_KEY must be set"),
-    ("api.app", {"TOCSIN_ENCRYPTION_KEYS": "short"}, "TOCSIN_ENCRYPTION_KEYS"),
-    ("api.app", {"TOCSIN_BIND": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
+#: (variables that are wrong or absent, what the one line says)
+REFUSED_STARTS: list[tuple[dict[str, str], str]] = [
+    ({"DATABASE_URL": ""}, "DATABASE_URL must be set"),
+    ({"REDIS_URL": ""}, "REDIS_URL must be set"),
+    ({"TOCSIN_JWT_KEY": ""}, "TOCSIN_JWT_KEY must be set"),
+    ({"TOCSIN_ENCRYPTION_KEYS": ""}, "TOCSIN_ENCRYPTION_KEYS must be set"),
+    ({"TOCSIN_ENCRYPTION_KEYS": "short"}, "TOCSIN_ENCRYPTION_KEYS"),
+    ({"TOCSIN_BIND": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
 ]
+
+
+@pytest.mark.parametrize(("variables", "words"), REFUSED_STARTS)
+def test_the_api_refuses_to_start_without_what_it_needs(variables: dict[str, str], words: str, tmp_path: Path) -> None:
+    env = environment("postgresql://x@127.0.0.1:1/x", "redis://127.0.0.1:1/0", tmp_path)
+    with pytest.raises(SettingsError, match=words):
+        app.run(load_settings({name: value for name, value in {**env, **variables}.items() if name != "PATH"}), Event())
 
 
 def test_a_wrong_start_is_one_line_and_exit_2(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        busy = ("api.app", {"TOCSIN_PORT": str(taken.getsockname()[1])}, "in use")
         env = environment("postgresql://x@127.0.0.1:1/x", "redis://127.0.0.1:1/0", tmp_path)
-        cases = [(start(case[0], {**env, **case[1]}), *case[1:]) for case in [*REFUSED_STARTS, busy]]
-        for process, variables, words in cases:
+        busy = start("api.app", {**env, "TOCSIN_PORT": str(taken.getsockname()[1])})
+        nowhere = start("migrations.run", {**env, "DATABASE_URL": ""})
+        for process, words in ((busy, "in use"), (nowhere, "DATABASE_URL must be set")):
             done = ended(process)
-            assert (done.returncode, done.stdout) == (2, ""), (variables, done.stderr)
+            assert (done.returncode, done.stdout) == (2, ""), done.stderr
             assert words in done.stderr
             assert done.stderr.count("\n") == 1, done.stderr
 

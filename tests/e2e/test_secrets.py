@@ -1,0 +1,154 @@
+"""Nothing secret leaves the places made for it: not in logs, not through the queue, not in an answer after creation."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import redis
+import requests
+
+from tests.e2e.outage import Watch
+from tests.e2e.stack import Stack, wait_for
+
+HEADER_SECRET = "hunter2-of-the-monitored-service"
+
+
+@dataclass
+class Life:
+    """What a stack was told and said while somebody lived with it."""
+
+    secrets: dict[str, str] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
+    answers: dict[str, str] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def life(stack: Stack, watch: Watch) -> Iterator[Life]:
+    """A login, wrong logins, a monitor with a secret, an outage; then every GET that there is."""
+    life = Life()
+    listener = _listen(stack, life.commands)
+    credentials, keys = stack.credentials(), json.loads((stack.data_dir / "keys.json").read_text())
+    login = {"email": credentials["email"], "password": credentials["password"]}
+    tokens = requests.post(f"{stack.url}/v1/auth/login", json=login, timeout=5).json()
+    new_key = watch.api.post("/api-keys", {"name": "another", "role": "viewer"})
+    life.secrets = {
+        "password": credentials["password"],
+        "API key": credentials["api_key"],
+        "another API key": new_key["key"],
+        "webhook secret": watch.channel["secret"].removeprefix("whsec_"),
+        "access token": tokens["access_token"],
+        "refresh token": tokens["refresh_token"],
+        "header of a monitor": HEADER_SECRET,
+        **{name: value.rstrip("=") for name, value in keys.items()},
+    }
+    http = {"headers": {"X-Key": {"secret": HEADER_SECRET}}}
+    monitor = watch.monitor("guarded", http=http)
+    _misuse(stack, life)
+    watch.breaks("guarded")
+    watch.await_webhooks(monitor, 1)
+    watch.api.post(f"/monitors/{monitor}/check")
+    watch.mends("guarded")
+    watch.await_webhooks(monitor, 2)
+    life.answers = _every_answer(stack, watch)
+    yield life
+    listener.close()
+
+
+def _misuse(stack: Stack, life: Life) -> None:
+    """Secrets where they do not belong: each of these is an error, and errors are logged."""
+    url, secrets = stack.url, life.secrets
+    misuses: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/v1/auth/login", {"json": {"email": secrets["password"], "password": "wrong"}}),
+        ("POST", "/v1/auth/login", {"json": {"email": 1, "password": [secrets["password"]]}}),
+        ("POST", "/v1/auth/login", {"data": '{"password": "' + secrets["password"]}),
+        ("GET", "/v1/monitors", {"headers": {"Authorization": f"Basic {secrets['API key']}"}}),
+        ("GET", "/v1/monitors", {"headers": {"Authorization": f"Bearer {secrets['API key']}x"}}),
+        ("GET", f"/v1/monitors?api_key={secrets['API key']}", {}),
+    ]
+    for method, path, arguments in misuses:
+        assert requests.request(method, url + path, timeout=5, **arguments).status_code in (400, 401)
+
+
+def _every_answer(stack: Stack, watch: Watch) -> dict[str, str]:
+    """{path: body} of every GET of the API's own description, lists and single things."""
+    spec = requests.get(f"{stack.url}/openapi.json", timeout=5).json()
+    ids = {
+        "monitor_id": watch.api.list("/monitors")[0]["id"],
+        "incident_id": watch.api.list("/incidents")[0]["id"],
+        "channel_id": watch.channel["id"],
+        "notification_id": watch.api.list("/notifications")[0]["id"],
+        "key_id": watch.api.list("/api-keys")[0]["id"],
+    }
+    answers = {}
+    for path in (path for path, methods in spec["paths"].items() if "get" in methods):
+        response = watch.api.session.get(stack.url + path.format(**ids), timeout=5)
+        assert response.status_code == 200, f"{path}: {response.text}"
+        answers[path] = response.text
+    return answers
+
+
+def _listen(stack: Stack, commands: list[str]) -> redis.Redis:
+    """Write down every command that reaches Valkey."""
+    client = redis.Redis.from_url(stack.connections()["redis_url"])
+    started = threading.Event()
+
+    def listen() -> None:
+        with suppress(redis.RedisError, ValueError, OSError, AttributeError), client.monitor() as monitor:
+            started.set()
+            for heard in monitor.listen():
+                commands.append(heard["command"])
+
+    threading.Thread(target=listen, daemon=True).start()
+    assert started.wait(5)
+    return client
+
+
+def found(secrets: dict[str, str], text: str) -> list[str]:
+    return [name for name, secret in secrets.items() if secret in text]
+
+
+def test_the_logs_hold_no_secret(stack: Stack, life: Life) -> None:
+    logs = [stack.log, *(stack.data_dir / "logs").iterdir()]
+    assert {log.name: found(life.secrets, log.read_text(errors="replace")) for log in logs} == {
+        log.name: [] for log in logs
+    }
+    assert '"event": "batch_started"' in stack.log.read_text()  # debug lines are in it
+
+
+def test_the_queue_never_carries_a_secret(life: Life) -> None:
+    wait_for(lambda: len(life.commands) > 100, "commands")
+    text = "\n".join(life.commands)
+    assert "check_fast" in text
+    assert "deliver" in text
+    assert found(life.secrets, text) == []
+
+
+def test_what_stays_in_valkey_is_no_secret(stack: Stack, life: Life) -> None:
+    client = stack.valkey()
+    read = {
+        b"string": client.get,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"hash": client.hgetall,
+        b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1),
+    }
+    texts = [f"{key!r} {read[client.type(key)](key)!r}" for key in client.scan_iter()]
+    assert found(life.secrets, "\n".join(texts)) == []
+
+
+def test_no_answer_shows_a_secret_again(life: Life) -> None:
+    shown = {path: found(life.secrets, body) for path, body in life.answers.items()}
+    assert shown == dict.fromkeys(shown, [])
+    assert {"/v1/channels", "/v1/monitors/{monitor_id}", "/v1/api-keys", "/metrics"} <= set(shown)
+
+
+def test_webhooks_hold_no_secret(watch: Watch, life: Life) -> None:
+    texts = [f"{hook.headers} {hook.body.decode()}" for hook in watch.sink.received]
+    assert texts
+    assert found(life.secrets, "\n".join(texts)) == []
