@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.measurement import Counters, Measurement
+from bench.measurement import Checks, Counters, Measurement
 from bench.plan import Plan
 from bench.processes import CpuReading, MemoryPeaks, read_cpu
 from bench.stack import Stack
 from bench.telemetry import LAG, Telemetry, read_telemetry
-from common.domain.checks import Kind
+from common.domain.checks import Kind, Verdict
 from common.domain.slots import phase_ms, slots_between
 
 _LOOK_EVERY_S = 0.5
@@ -26,7 +26,7 @@ _LOOK_AT_POSTGRES_EVERY_S = 5.0
 _GRACE_S = 2.0
 
 _COMMITTED = """
-SELECT count(*) FROM results
+SELECT count(*), count(*) FILTER (WHERE verdict <> %(up)s) FROM results
  WHERE scheduled_at > to_timestamp(%(start)s) AND scheduled_at <= to_timestamp(%(end)s) AND kind = %(kind)s
 """
 _STORED = """
@@ -62,16 +62,15 @@ def measure(stack: Stack, plan: Plan, tick: Callable[[str, float], None]) -> Mea
     _watch(stack, pids, peaks, end_s, lambda done: tick("measuring", done))
     after = _read(stack, pids)
     _watch(stack, pids, peaks, end_s + _GRACE_S, lambda _done: None)
-    numbers = {"start": start_s, "end": end_s, "kind": str(int(Kind.SCHEDULED))}
-    committed = _one(stack, _COMMITTED, numbers)[0]
-    due = _due(stack, plan, start_s, end_s)
-    return _measurement(plan, stack, before, after, peaks, due=due, committed=committed)
+    codes = {"kind": str(int(Kind.SCHEDULED)), "up": str(int(Verdict.UP))}
+    committed, not_up = _one(stack, _COMMITTED, {"start": start_s, "end": end_s, **codes})
+    checks = Checks(_due(stack, plan, start_s, end_s), committed, not_up, after.stored - before.stored)
+    return _measurement(plan, stack, before, after, peaks, checks)
 
 
 def _measurement(
-    plan: Plan, stack: Stack, before: _Reading, after: _Reading, peaks: MemoryPeaks, *, due: int, committed: int
+    plan: Plan, stack: Stack, before: _Reading, after: _Reading, peaks: MemoryPeaks, checks: Checks
 ) -> Measurement:
-    stored = after.stored - before.stored
     cpu = {name: after.cpu.roles[name] - used for name, used in before.cpu.roles.items()}
     machine = after.cpu.machine - before.cpu.machine
     interrupts = after.cpu.interrupts - before.cpu.interrupts
@@ -80,9 +79,7 @@ def _measurement(
         interval_s=plan.interval_s,
         seconds=plan.seconds,
         target=stack.target.name,
-        due=due,
-        committed=committed,
-        stored=stored,
+        checks=checks,
         counters=_counters(after.telemetry.since(before.telemetry)),
         cpu_s={name: round(seconds, 2) for name, seconds in cpu.items()},
         machine_cpu_s=round(machine, 2),
@@ -90,7 +87,7 @@ def _measurement(
         other_cpu_s=round(machine - interrupts - sum(cpu.values()), 2),
         memory_peak_mb={name: round(size, 1) for name, size in peaks.peaks_mb.items()},
         bytes_per_check=after.bytes / after.stored,
-        wal_bytes_per_check=(after.wal - before.wal) / max(1, stored),
+        wal_bytes_per_check=(after.wal - before.wal) / max(1, checks.stored),
         hot_update_share=(after.hot - before.hot) / max(1, after.updates - before.updates),
         votes_bytes=after.votes_bytes,
         warnings=stack.warnings(),

@@ -7,6 +7,19 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class Checks:
+    """Checks counted by slot; `stored` are the rows written between the window's ends, whatever their slot.
+
+    `not_up` are those that were not judged up. The target is well, so each of them is a false alarm in the making.
+    """
+
+    due: int
+    committed: int
+    not_up: int
+    stored: int
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
     """What the roles' own metrics say about the window."""
 
@@ -22,15 +35,13 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one window showed. `committed` counts by slot, `stored` what was written between the window's ends."""
+    """What one window showed, and what it cost."""
 
     monitors: int
     interval_s: int
     seconds: int
     target: str
-    due: int
-    committed: int
-    stored: int
+    checks: Checks
     counters: Counters
     cpu_s: dict[str, float]
     machine_cpu_s: float
@@ -46,7 +57,7 @@ class Measurement:
     @property
     def coverage(self) -> float:
         """Committed ÷ due."""
-        return self.committed / self.due if self.due else 0.0
+        return self.checks.committed / self.checks.due if self.checks.due else 0.0
 
     @property
     def worker_cpu_s(self) -> float:
@@ -56,15 +67,15 @@ class Measurement:
     @property
     def checks_per_worker_cpu_s(self) -> float:
         """Checks stored per CPU second of the workers."""
-        return self.stored / self.worker_cpu_s if self.worker_cpu_s else 0.0
+        return self.checks.stored / self.worker_cpu_s if self.worker_cpu_s else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """All numbers, the derived ones too."""
         return {
             **asdict(self),
             "coverage": self.coverage,
-            "offered_per_s": self.due / self.seconds,
-            "committed_per_s": self.committed / self.seconds,
-            "worker_cpu_s_per_1000": 1000 / self.checks_per_worker_cpu_s if self.stored else None,
+            "offered_per_s": self.checks.due / self.seconds,
+            "committed_per_s": self.checks.committed / self.seconds,
+            "worker_cpu_s_per_1000": 1000 / self.checks_per_worker_cpu_s if self.checks.stored else None,
             "checks_per_worker_cpu_s": self.checks_per_worker_cpu_s,
         }

@@ -31,11 +31,11 @@ def show_steps(console: Console, steps: Sequence[Measurement]) -> None:
 
 def show_maximum(console: Console, steps: Sequence[Measurement]) -> None:
     """The greatest load that was held."""
-    best = max((s for s in steps if held(s)), key=lambda s: s.committed / s.seconds, default=None)
+    best = max((s for s in steps if held(s)), key=lambda s: s.checks.committed / s.seconds, default=None)
     if best is None:
         console.print("[bold red]No step was held.[/bold red]")
     else:
-        console.print(f"[bold]Sustained: {best.committed / best.seconds:,.0f} checks per second[/bold]")
+        console.print(f"[bold]Sustained: {best.checks.committed / best.seconds:,.0f} checks per second[/bold]")
         if len(steps) > 1 and held(steps[-1]):
             console.print("Every step was held: the maximum lies above.")
 
@@ -70,8 +70,9 @@ def save(path: Path | None, scenario: str, facts: dict[str, Any], content: dict[
 def _rows(steps: Sequence[Measurement]) -> dict[str, list[str]]:
     rows = {
         "held": ["[green]yes[/green]" if held(s) else "[red]no[/red]" for s in steps],
-        "due per second": [f"{s.due / s.seconds:,.0f}" for s in steps],
-        "committed per second": [f"{s.committed / s.seconds:,.0f}" for s in steps],
+        "due per second": [f"{s.checks.due / s.seconds:,.0f}" for s in steps],
+        "committed per second": [f"{s.checks.committed / s.seconds:,.0f}" for s in steps],
+        "judged other than up": [f"{s.checks.not_up:,}" for s in steps],
         "coverage": [f"{s.coverage:.2%}" for s in steps],
         "lag p50 / p99": [f"{_ms(s.counters.lag_p50_ms)} / {_ms(s.counters.lag_p99_ms)}" for s in steps],
         "checks per worker CPU second": [f"{s.checks_per_worker_cpu_s:,.0f}" for s in steps],

@@ -55,6 +55,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
     """Wire the worker and run until asked to stop; 1 when a consumer thread died."""
     database_url, redis_url = require_urls(settings)
     _raise_file_limit()
+    vault = Vault(_encryption_keys(settings))
     clock = DatabaseClock()
     events = EventLoop()
     broker = make_broker(redis_url, middleware=[events])
@@ -66,7 +67,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
     if location is None:
         return 0
     parts = Parts(
-        configs=ConfigCache(database, Vault(_encryption_keys(settings))),
+        configs=ConfigCache(database, vault),
         probes=_probe_context(settings),
         writer=writer,
         clock=clock,

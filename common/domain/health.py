@@ -116,7 +116,7 @@ class Counted:
 
 
 def counts(vote: Vote, result: Counted) -> bool:
-    """Whether a result may move the vote: newer than all before it, not asked for by hand, and scheduled if released."""
+    """Whether a result may move the vote: newer than all before it, never by hand, only scheduled if released."""
     if result.kind is Kind.MANUAL or (result.kind is Kind.CONFIRM and vote.health is Health.RELEASED):
         return False
     return result.slot_ms > vote.last_slot_ms

@@ -39,13 +39,14 @@ SELECT u.id, u.org_id, u.event_id, u.incident_id, u.channel_id, u.event_type, u.
 RETURNING id::text, status
 """
 
-# When a notification `n` may be claimed, its channel aside. The oldest pending one is looked up row by row, in the index
-# that is in order: as a join (NOT EXISTS) the planner, with statistics of a quiet time, makes it quadratic.
+# When a notification `n` may be claimed, its channel aside: it is the oldest pending one of its (incident, channel),
+# that is the first entry of notifications_in_order from there on. Said so oddly because the planner, with statistics
+# of a quiet time, runs the plain NOT EXISTS by the channel's index: over 30 s with a backlog of 25,000, this 54 ms.
 _CLAIMABLE = """
 n.status = 'pending' AND n.next_attempt_at <= %(now)s AND (n.leased_until IS NULL OR n.leased_until <= %(now)s)
-AND n.no = (SELECT min(oldest.no) FROM notifications oldest
-             WHERE oldest.incident_id = n.incident_id AND oldest.channel_id = n.channel_id
-               AND oldest.status = 'pending')
+AND n.no = (SELECT o.no FROM notifications o
+             WHERE (o.incident_id, o.channel_id) >= (n.incident_id, n.channel_id) AND o.status = 'pending'
+             ORDER BY o.incident_id, o.channel_id, o.no LIMIT 1)
 """
 
 # Channels that have something pending, by jumping through the index from one to the next.

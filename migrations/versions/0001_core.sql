@@ -274,6 +274,7 @@ CREATE TABLE incident_events (
   FOREIGN KEY (org_id, incident_id) REFERENCES incidents (org_id, id)
 );
 CREATE UNIQUE INDEX incident_events_stream ON incident_events (org_id, seq) WHERE seq IS NOT NULL;
+CREATE INDEX incident_events_unnumbered ON incident_events (id) WHERE seq IS NULL;  -- nearly empty: the relay empties it
 
 -- Announced events on their way to the ledger; the relay takes a row away in the transaction that writes the ledger.
 CREATE TABLE outbox (
@@ -336,7 +337,7 @@ CREATE INDEX notifications_due ON notifications (next_attempt_at) WHERE status =
 CREATE INDEX notifications_in_order ON notifications (incident_id, channel_id, no) WHERE status = 'pending';
 CREATE INDEX notifications_listed ON notifications (org_id, created_at DESC, id DESC);
 CREATE INDEX notifications_by_incident ON notifications (org_id, incident_id);
-CREATE INDEX notifications_by_channel ON notifications (channel_id) WHERE status = 'pending';
+CREATE INDEX notifications_by_channel ON notifications (channel_id, no) WHERE status = 'pending';
 
 CREATE TABLE delivery_attempts (
   id               uuid PRIMARY KEY,

@@ -98,6 +98,15 @@ def rows_by_table(stack: Stack) -> dict[str, int]:
     return {t: stack.sql(f"SELECT count(*) FROM {t}")[0][0] for t in sorted(tables) if t not in shared}
 
 
+def test_ctrl_c_in_the_middle_of_an_outage_leaves_nothing(demos: dict[str, Demo]) -> None:
+    demo = demos["interrupted"]
+    demo.await_text("check failed")
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.wait(40) == 130
+    assert demo.text.splitlines()[-1] == "interrupted"
+    assert demo.leftovers() == []
+
+
 def test_on_a_running_stack_everything_arrives_once_and_nothing_stays(stack: Stack, demos: dict[str, Demo]) -> None:
     assert demos["running"].wait() == 0, demos["running"].text
     assert_story(demos["running"].text)
@@ -113,15 +122,6 @@ def test_without_a_stack_it_starts_one_and_leaves_nothing(demos: dict[str, Demo]
     assert_story(demos["alone"].text)
     assert demos["alone"].leftovers() == []
     assert "\x1b" not in demos["alone"].text  # plain lines where there is no terminal
-
-
-def test_ctrl_c_in_the_middle_of_an_outage_leaves_nothing(demos: dict[str, Demo]) -> None:
-    demo = demos["interrupted"]
-    demo.await_text("check failed")
-    demo.process.send_signal(signal.SIGINT)
-    assert demo.wait(40) == 130
-    assert demo.text.splitlines()[-1] == "interrupted"
-    assert demo.leftovers() == []
 
 
 def test_a_stack_that_goes_away_in_the_middle_is_said_in_one_line(temp: Path) -> None:

@@ -1,4 +1,4 @@
-"""Incidents in the store: one open per key under any race, a timeline without gaps, the outbox in the same transaction."""
+"""Incidents in the store: one open per key under any race, no gap in a timeline, events and outbox together."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ def seed(database_url: str) -> Seed:
 
 
 def opening(seed: Seed, key: str = "disk", **fields: Any) -> Opening:
-    return Opening(
-        seed.org_id, None, "test", key, "Disk is full", Severity.CRITICAL, {"reason": "full"}, utc_now(), "c" * 32, **fields
-    )
+    cause = {"reason": "full"}
+    return Opening(seed.org_id, None, "test", key, "Disk is full", Severity.CRITICAL, cause, utc_now(), "c", **fields)
 
 
 def open_one(databases: Databases, item: Opening) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 
 import psycopg
 import pytest
 
 from common.clock import DatabaseClock
+from common.domain.errors import Unavailable
 from common.store import locations, schedule, votes
 from common.store.schedule import LANES_CHANNEL, Confirmation, Timing
 from scheduler.dispatch import Change, LaneNote
@@ -109,8 +111,9 @@ def test_a_timing_says_where_a_monitor_is_slow(seed: Seed, databases: Databases)
 def test_confirmations_are_those_of_the_span_and_of_active_monitors(seed: Seed, databases: Databases) -> None:
     soon, later, paused = seed.monitors(["http://t"] * 3)
     now_ms = seed.now_ms()
+    set_confirm = "UPDATE votes SET confirm_at = to_timestamp(%s / 1000.0) WHERE monitor_no = %s"
     for number, ahead_ms in ((soon, 500), (later, 60_000), (paused, 500)):
-        seed.run("UPDATE votes SET confirm_at = to_timestamp(%s / 1000.0) WHERE monitor_no = %s", now_ms + ahead_ms, number)
+        seed.run(set_confirm, now_ms + ahead_ms, number)
     seed.run("UPDATE monitors SET enabled = false WHERE monitor_no = %s", paused)
     with databases.worker.begin() as connection:
         found = schedule.confirmations(connection, after_ms=now_ms, until_ms=now_ms + 1_000)
@@ -195,10 +198,8 @@ def test_lane_notes_that_were_missed_while_the_connection_was_lost_are_read_from
     seed.run("UPDATE votes SET slow = true WHERE monitor_no = %s", number)
     told.clear()
     for _ in range(3):
-        try:
+        with suppress(Unavailable):  # the loop around it would go on too
             loader.step()
-        except Exception as error:  # the loop around it would go on too
-            assert "cannot be reached" in str(error)
     assert any(isinstance(t, Timing) and t.slow for t in told)
 
 

@@ -24,9 +24,8 @@ from common.domain.checks import Check, Kind, Lane
 
 GOOD: dict[str, Any] = {"v": VERSION, "b": "batch", "e": 3, "c": [[1, 2, 1_800_000_000_000, 0]]}
 
-checks = st.builds(
-    Check, st.integers(1, 2**31 - 1), st.integers(1, 2**31 - 1), st.integers(0, 4_102_444_800_000), st.sampled_from(Kind)
-)
+numbers = st.integers(1, 2**31 - 1)
+checks = st.builds(Check, numbers, numbers, st.integers(0, 4_102_444_800_000), st.sampled_from(Kind))
 batches = st.builds(
     Batch, st.text(max_size=20), st.integers(0, 2**40), st.lists(checks, max_size=BATCH_SIZE).map(tuple)
 )

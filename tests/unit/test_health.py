@@ -34,7 +34,12 @@ UP, DEGRADED, DOWN, UNKNOWN = Verdict.UP, Verdict.DEGRADED, Verdict.DOWN, Verdic
 
 
 def result(
-    slot: int, verdict: Verdict, kind: Kind = Kind.SCHEDULED, *, finished_ms: int | None = None, next_ms: int | None = None
+    slot: int,
+    verdict: Verdict,
+    kind: Kind = Kind.SCHEDULED,
+    *,
+    finished_ms: int | None = None,
+    next_ms: int | None = None,
 ) -> Counted:
     """The result of slot number `slot`, finished 100 ms after it was due."""
     slot_ms = NOW_MS + slot * INTERVAL_MS
@@ -58,7 +63,7 @@ def test_the_vote_table_has_a_row_for_every_health() -> None:
     assert set(VOTE_TABLE) == set(Health)
 
 
-#: Every health × verdict with thresholds 1: one result is enough to see where each leads.
+#: Every health with every verdict and thresholds of 1: one result is enough to see where each leads.
 ONE_RESULT = [
     (Health.PENDING, UP, Health.UP),
     (Health.PENDING, DEGRADED, Health.DEGRADED),
@@ -248,7 +253,7 @@ def test_the_quorum_is_taken_of_the_fresh_votes(
     assert got.state.health is (before.health if wanted is None else wanted)
 
 
-#: Every state × what the votes say: what happens to the incident, and the worst it has seen afterwards.
+#: Every state with what the votes say: what happens to the incident, and the worst it has seen afterwards.
 INCIDENTS = [
     (State(H.PENDING), H.UP, None, None),
     (State(H.PENDING), H.DEGRADED, Change.OPENED, H.DEGRADED),
@@ -324,15 +329,13 @@ class Model:
         self.last_slot = item.slot_ms
         self.verdicts.append(item.verdict)
         failed, recovered = self.policy.failure_threshold, self.policy.recovery_threshold
-        if self.health in (Health.DOWN, Health.DEGRADED) and self.tail({UP}) >= recovered:
-            self.health = Health.UP
-        elif self.health is Health.PENDING and self.tail({UP}) >= recovered:
+        if self.health is not Health.UP and self.tail({UP}) >= recovered:
             self.health = Health.UP
         elif self.health is not Health.DOWN and self.tail({DOWN}) >= failed:
             self.health = Health.DOWN
-        elif self.health is Health.DOWN and self.tail({UP, DEGRADED}) >= recovered:
-            self.health = Health.DEGRADED
-        elif self.health in (Health.PENDING, Health.UP) and self.tail({DOWN, DEGRADED}) >= failed:
+        elif self.health is Health.DOWN:
+            self.health = Health.DEGRADED if self.tail({UP, DEGRADED}) >= recovered else Health.DOWN
+        elif self.health is not Health.DEGRADED and self.tail({DOWN, DEGRADED}) >= failed:
             self.health = Health.DEGRADED
         failing = self.health in (Health.DOWN, Health.DEGRADED)
         if failing != self.open and self.health is not Health.PENDING:
