@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from flask import Response, redirect, render_template_string
+from markupsafe import Markup
 
 from api.openapi import document
 from api.replies import reply
@@ -20,20 +21,21 @@ body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1r
 h1{margin-bottom:0}h2{border-bottom:1px solid #ccd;margin-top:2.5rem;text-transform:capitalize}
 details{border:1px solid #dde;border-radius:6px;margin:.5rem 0;padding:.4rem .8rem}summary{cursor:pointer}
 code,pre{font:13px/1.45 ui-monospace,monospace}pre{background:#f4f5f9;overflow:auto;padding:.6rem;border-radius:4px}
-b.m{display:inline-block;min-width:4.2rem}.q{color:#667}td,th{padding:.1rem 1rem .1rem 0;text-align:left}
+b.m{display:inline-block;min-width:4.2rem;color:#1a6e3c}b.POST,b.PUT,b.PATCH{color:#8a5a00}b.DELETE{color:#b3261e}.q{color:#667}td,th{padding:.1rem 1rem .1rem 0;text-align:left}
 @media(prefers-color-scheme:dark){
-body{background:#14161c;color:#dde}pre{background:#1e212b}details{border-color:#334}a{color:#8ab4ff}}
+body{background:#14161c;color:#dde}pre{background:#1e212b}details{border-color:#334}a{color:#8ab4ff}.q{color:#99a}
+b.m{color:#6dd58c}b.POST,b.PUT,b.PATCH{color:#f0b849}b.DELETE{color:#ff8a80}}
 """
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Tocsin API</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{{ style|safe }}</style></head>
-<body><h1>{{ spec.info.title }} API</h1><p>{{ spec.info.description }}</p>
+<body><h1>{{ spec.info.title }} API</h1><p>{{ prose(spec.info.description) }}</p>
 <p><a href="/openapi.json">openapi.json</a> · OpenAPI {{ spec.openapi }}</p>
 {% for tag in spec.tags %}<h2>{{ tag.name }}</h2>
 {% for path, methods in spec.paths.items() %}{% for method, op in methods.items() if tag.name in op.tags %}
-<details id="{{ op.operationId }}"><summary><b class="m">{{ method|upper }}</b> <code>{{ path }}</code>
-<span class="q">{{ op.summary }}</span></summary><p>{{ op.description }}</p>
+<details id="{{ op.operationId }}"><summary><b class="m {{ method|upper }}">{{ method|upper }}</b> <code>{{ path }}</code>
+<span class="q">{{ prose(op.summary) }}</span></summary><p>{{ prose(op.description) }}</p>
 {% if op["x-permission"] %}<p class="q">Permission: <code>{{ op["x-permission"] }}</code></p>{% endif %}
 {% if op.parameters %}<table><tr><th>Parameter</th><th>In</th><th>Schema</th></tr>
 {% for p in op.parameters %}<tr><td><code>{{ p.name }}</code></td><td>{{ p.in }}</td>
@@ -45,7 +47,7 @@ _PAGE = """<!doctype html>
 </details>{% endfor %}{% endfor %}{% endfor %}
 <h2>schemas</h2>{% for name, schema in spec.components.schemas.items() %}
 <details id="schema-{{ name }}"><summary><code>{{ name }}</code>
-<span class="q">{{ schema.description }}</span></summary>
+<span class="q">{{ prose(schema.description) }}</span></summary>
 <pre>{{ pretty(schema) }}</pre></details>{% endfor %}</body></html>
 """
 
@@ -61,7 +63,7 @@ def docs(routes: Iterable[Route]) -> Routes:
 
     @functools.cache
     def page() -> str:
-        return render_template_string(_PAGE, spec=spec(), style=_STYLE, pretty=_pretty, link=_in_words)
+        return render_template_string(_PAGE, spec=spec(), style=_STYLE, pretty=_pretty, link=_in_words, prose=_prose)
 
     @own.get("/openapi.json")
     def openapi_document() -> Response:
@@ -88,6 +90,12 @@ _POLICY = (
     + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     + "'"
 )
+
+
+def _prose(text: str | None) -> Markup:
+    """A docstring's text as HTML: `code` in backticks, everything else escaped."""
+    parts = (text or "").split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def _pretty(schema: Any) -> str:

@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 
 from common import keys, log
-from common.demo.app import demo as run_demo
 from common.domain.errors import SettingsError, StackError
 from common.settings import load_settings
 from common.up import up as run_up
@@ -80,7 +79,7 @@ def migrate() -> None:
 @app.command()
 def demo() -> None:
     """Break an endpoint and watch what happens, on the running stack or a temporary one."""
-    raise typer.Exit(_guarded("demo", lambda: run_demo(load_settings(), Console())))
+    _become("common.demo.app")
 
 
 @app.command()

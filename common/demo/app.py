@@ -1,9 +1,13 @@
-"""The demo's composition root: a stack, an organization of the demo's own, the play, and everything away again."""
+"""The demo's composition root: a stack, an organization of the demo's own, the play, and everything away again.
+
+`python -m common.demo.app` is what `tocsin demo` becomes.
+"""
 
 from __future__ import annotations
 
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,14 +20,24 @@ from common.demo.play import Play
 from common.demo.stacks import Stack
 from common.demo.stage import serving
 from common.demo.timeline import Timeline
-from common.domain.errors import StackError, Unavailable
+from common.domain.errors import SettingsError, StackError, Unavailable
 from common.passwords import Passwords
-from common.settings import Settings
+from common.settings import Settings, load_settings
 from common.store.accounts import Owner, create_organization, remove_organization
 from common.store.engine import Database, DatabaseRole
 
+_UNUSABLE = 2
 _INTERRUPTED = 130
 _REMOVE_TRIES = 3
+
+
+def main() -> int:
+    """The demo by the environment's settings; the exit status. What the operator has to mend is one line."""
+    try:
+        return demo(load_settings(), Console())
+    except (SettingsError, StackError) as error:
+        sys.stderr.write(f"tocsin demo: {error.message}\n")
+        return _UNUSABLE
 
 
 def demo(settings: Settings, console: Console) -> int:
@@ -94,3 +108,7 @@ def _removed(database: Database, org_id: str) -> bool:
         else:
             return True
     return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -45,7 +45,7 @@ class Watch:
     def assert_told_once(self, monitor_id: str, types: tuple[str, ...] = ("opened", "resolved")) -> dict[str, Any]:
         """One incident, one webhook for each event, in order, signed, all carrying their check's id; the incident."""
         (incident,) = self.api.incidents(monitor_id)
-        events = self.api.list(f"/incidents/{incident['id']}/events")
+        events = self.api.items(f"/incidents/{incident['id']}/events")
         hooks = self.webhooks(monitor_id)
         assert [event["type"] for event in events] == list(types)
         assert [hook.type for hook in hooks] == list(types)
@@ -61,7 +61,7 @@ class Watch:
         query = "SELECT correlation_id FROM incident_events WHERE incident_id = %s ORDER BY version"
         correlations = [row[0] for row in self.stack.sql(query, incident_id)]
         assert [_header(hook, "traceparent").split("-")[1] for hook in hooks] == correlations
-        checks = {result["trace_id"] for result in self.api.list(f"/monitors/{monitor_id}/results?limit=500")}
+        checks = {result["trace_id"] for result in self.api.items(f"/monitors/{monitor_id}/results?limit=500")}
         assert set(correlations) <= checks
 
     def assert_bystander_unharmed(self) -> None:

@@ -63,7 +63,7 @@ class Api:
     def get(self, path: str) -> Any:
         return self.call("GET", path)
 
-    def list(self, path: str) -> list[Any]:
+    def items(self, path: str) -> list[Any]:
         data: list[Any] = self.get(path)["data"]
         return data
 
@@ -84,7 +84,7 @@ class Api:
 
     def incidents(self, monitor_id: str) -> list[Any]:
         """Oldest first."""
-        return self.list(f"/incidents?monitor_id={monitor_id}")[::-1]
+        return self.items(f"/incidents?monitor_id={monitor_id}")[::-1]
 
     def await_incident(self, monitor_id: str, status: str, number: int = 0, timeout_s: float = 20.0) -> dict[str, Any]:
         """The monitor's incident `number`, as soon as it has that status."""
@@ -153,7 +153,7 @@ class Stack:
     def sql(self, statement: str, *values: Any) -> list[Any]:
         """Rows, as the login (a superuser) sees them."""
         with psycopg.connect(self.connections()["database_url"], connect_timeout=5) as connection:
-            return connection.execute(statement, values).fetchall()  # type: ignore[arg-type]
+            return connection.execute(statement.encode(), values).fetchall()
 
     def valkey(self) -> redis.Redis:
         return redis.Redis.from_url(self.connections()["redis_url"], socket_timeout=5)
@@ -179,13 +179,14 @@ class Stack:
         return [process for process in psutil.process_iter() if _belongs(process, str(self.data_dir))]
 
     def end(self) -> None:
-        """Whatever state a test left it in: nothing of it goes on."""
+        """Whatever state a test left it in, nothing of it goes on; at once, as an orderly stop has tests of its own."""
         if self.process is not None and self.process.poll() is None:
-            with suppress(subprocess.TimeoutExpired):
-                self.stop(within_s=35)
-        for process in self.leftovers():
+            self.stop(signal.SIGKILL)
+        leftovers = self.leftovers()
+        for process in leftovers:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        psutil.wait_procs(leftovers, 10)
 
 
 def _belongs(process: psutil.Process, data_dir: str) -> bool:
@@ -232,9 +233,9 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return {**ours, **variables}
 
 
-def run(*arguments: str, within_s: float = 60.0, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The `tocsin` command to its end."""
     environment = clean_environment(**variables)
     return subprocess.run(
-        [*COMMAND, *arguments], env=environment, cwd=ROOT, text=True, capture_output=True, timeout=within_s, check=False
+        [*COMMAND, *arguments], env=environment, cwd=ROOT, text=True, capture_output=True, timeout=60, check=False
     )

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -66,22 +67,37 @@ def temp() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(scope="module")
-def demos(stack: Stack, temp: Path) -> Iterator[dict[str, Demo]]:
+@dataclass
+class Plays:
     """The demos of this module, side by side: each takes longer than all the rest."""
-    running_stack, nowhere = str(stack.data_dir), str(temp / "nowhere")
+
+    demos: dict[str, Demo]
+    midway: Stack
+    public: Stack
+
+    def __getitem__(self, name: str) -> Demo:
+        return self.demos[name]
+
+
+@pytest.fixture(scope="module")
+def plays(stack: Stack, temp: Path) -> Iterator[Plays]:
+    nowhere = str(temp / "nowhere")
+    # Settings of somebody's real stack: a temporary one must not touch it.
+    real = {"DATABASE_URL": "postgresql://127.0.0.1:1/real", "TOCSIN_PORT": str(stack.port), "TOCSIN_EGRESS": "public"}
     demos = {
-        "running": Demo(temp / "running", TOCSIN_DATA_DIR=running_stack),
+        "interrupted": Demo(temp / "interrupted", TOCSIN_DATA_DIR=nowhere, **real),
+        "running": Demo(temp / "running", TOCSIN_DATA_DIR=str(stack.data_dir)),
         "alone": Demo(temp / "alone", TOCSIN_DATA_DIR=nowhere),
-        # Settings of somebody's real stack: a temporary one must not touch it.
-        "interrupted": Demo(
-            temp / "interrupted", TOCSIN_DATA_DIR=nowhere, DATABASE_URL="postgresql://127.0.0.1:1/real",
-            TOCSIN_PORT=str(stack.port), TOCSIN_EGRESS="public",
-        ),
-    }  # fmt: skip
-    yield demos
-    for demo in demos.values():
-        demo.end()
+    }
+    one = {"TOCSIN_WORKERS": "1"}
+    try:
+        with running(**one) as midway, running(**one, TOCSIN_EGRESS="public") as public:
+            demos["midway"] = Demo(temp / "midway", TOCSIN_DATA_DIR=str(midway.data_dir))
+            demos["public"] = Demo(temp / "public", TOCSIN_DATA_DIR=str(public.data_dir))
+            yield Plays(demos, midway, public)
+    finally:
+        for demo in demos.values():
+            demo.end()
 
 
 def assert_story(text: str) -> None:
@@ -98,8 +114,8 @@ def rows_by_table(stack: Stack) -> dict[str, int]:
     return {t: stack.sql(f"SELECT count(*) FROM {t}")[0][0] for t in sorted(tables) if t not in shared}
 
 
-def test_ctrl_c_in_the_middle_of_an_outage_leaves_nothing(demos: dict[str, Demo]) -> None:
-    demo = demos["interrupted"]
+def test_ctrl_c_in_the_middle_of_an_outage_leaves_nothing(plays: Plays) -> None:
+    demo = plays["interrupted"]
     demo.await_text("check failed")
     demo.process.send_signal(signal.SIGINT)
     assert demo.wait(40) == 130
@@ -107,42 +123,37 @@ def test_ctrl_c_in_the_middle_of_an_outage_leaves_nothing(demos: dict[str, Demo]
     assert demo.leftovers() == []
 
 
-def test_on_a_running_stack_everything_arrives_once_and_nothing_stays(stack: Stack, demos: dict[str, Demo]) -> None:
-    assert demos["running"].wait() == 0, demos["running"].text
-    assert_story(demos["running"].text)
-    assert stack.url in demos["running"].text
+def test_a_stack_that_goes_away_in_the_middle_is_said_in_one_line(plays: Plays) -> None:
+    demo = plays["midway"]
+    demo.await_text("the endpoint breaks")
+    plays.midway.stop(signal.SIGKILL)
+    assert demo.wait(30) == 1
+    assert "the stack stopped answering" in demo.text
+    assert "is still in it" in demo.text
+    assert "Traceback" not in demo.text
+    assert demo.leftovers() == []
+
+
+def test_on_a_running_stack_everything_arrives_once_and_nothing_stays(stack: Stack, plays: Plays) -> None:
+    assert plays["running"].wait() == 0, plays["running"].text
+    assert_story(plays["running"].text)
+    assert stack.url in plays["running"].text
     # This stack has no organization but the first, its user and its key.
     rows = {table: count for table, count in rows_by_table(stack).items() if count}
     assert rows == {"organizations": 1, "users": 1, "memberships": 1, "api_keys": 1}
-    assert demos["running"].leftovers() == []
+    assert plays["running"].leftovers() == []
 
 
-def test_without_a_stack_it_starts_one_and_leaves_nothing(demos: dict[str, Demo]) -> None:
-    assert demos["alone"].wait() == 0, demos["alone"].text
-    assert_story(demos["alone"].text)
-    assert demos["alone"].leftovers() == []
-    assert "\x1b" not in demos["alone"].text  # plain lines where there is no terminal
+def test_without_a_stack_it_starts_one_and_leaves_nothing(plays: Plays) -> None:
+    assert plays["alone"].wait() == 0, plays["alone"].text
+    assert_story(plays["alone"].text)
+    assert plays["alone"].leftovers() == []
+    assert "\x1b" not in plays["alone"].text  # plain lines where there is no terminal
 
 
-def test_a_stack_that_goes_away_in_the_middle_is_said_in_one_line(temp: Path) -> None:
-    with running(TOCSIN_WORKERS="1") as stack:
-        demo = Demo(temp / "midway", TOCSIN_DATA_DIR=str(stack.data_dir))
-        try:
-            demo.await_text("the endpoint breaks")
-            stack.stop(signal.SIGKILL)
-            assert demo.wait(30) == 1
-        finally:
-            demo.end()
-        assert "the stack stopped answering" in demo.text
-        assert "is still in it" in demo.text
-        assert "Traceback" not in demo.text
-        assert demo.leftovers() == []
-
-
-def test_where_loopback_is_refused_it_says_so_and_cleans_up(temp: Path) -> None:
-    with running(TOCSIN_WORKERS="1", TOCSIN_EGRESS="public") as stack:
-        demo = Demo(temp / "public", TOCSIN_DATA_DIR=str(stack.data_dir))
-        assert demo.wait(30) == 2
-        (line,) = [line for line in demo.text.splitlines() if line.startswith("tocsin demo:")]
-        assert "TOCSIN_EGRESS=public" in line
-        assert rows_by_table(stack)["organizations"] == 1
+def test_where_loopback_is_refused_it_says_so_and_cleans_up(plays: Plays) -> None:
+    demo = plays["public"]
+    assert demo.wait(30) == 2
+    (line,) = [line for line in demo.text.splitlines() if line.startswith("tocsin demo:")]
+    assert "TOCSIN_EGRESS=public" in line
+    assert rows_by_table(plays.public)["organizations"] == 1

@@ -39,10 +39,10 @@ def test_thirty_outages_at_once_are_thirty_incidents_and_sixty_webhooks(watch: W
 def test_a_single_failure_is_no_outage(watch: Watch) -> None:
     monitor = watch.monitor("flaky", interval_seconds=2, failure_threshold=3)
     watch.breaks("flaky")
-    wait_for(lambda: watch.api.list(f"/monitors/{monitor}/results?verdict=down"), "a failed check")
+    wait_for(lambda: watch.api.items(f"/monitors/{monitor}/results?verdict=down"), "a failed check")
     watch.mends("flaky")
-    downs = len(watch.api.list(f"/monitors/{monitor}/results?verdict=down"))
-    wait_for(lambda: watch.api.list(f"/monitors/{monitor}/results")[0]["verdict"] == "up", "a good check")
+    downs = len(watch.api.items(f"/monitors/{monitor}/results?verdict=down"))
+    wait_for(lambda: watch.api.items(f"/monitors/{monitor}/results")[0]["verdict"] == "up", "a good check")
     assert downs < 3
     assert watch.api.incidents(monitor) == []
 
@@ -53,7 +53,7 @@ def test_a_check_by_hand_is_stored_and_shown_but_never_votes(watch: Watch) -> No
     asked = watch.api.post(f"/monitors/{monitor}/check")
 
     def shown() -> bool:
-        results = {result["trace_id"]: result for result in watch.api.list(f"/monitors/{monitor}/results")}
+        results = {result["trace_id"]: result for result in watch.api.items(f"/monitors/{monitor}/results")}
         return asked["check_id"] in results and results[asked["check_id"]]["verdict"] == "down"
 
     wait_for(shown, "the result of the check by hand", 5)
@@ -108,5 +108,5 @@ def test_by_the_end_nothing_was_told_twice_and_nothing_of_what_stayed_up(watch: 
     ids = [hook.headers["webhook-id"] for hook in watch.sink.accepted()]
     assert len(ids) == len(set(ids))
     watch.assert_bystander_unharmed()
-    pending = watch.api.list("/notifications?status=pending&status=dead")
+    pending = watch.api.items("/notifications?status=pending&status=dead")
     assert pending == []

@@ -79,11 +79,11 @@ def _every_answer(stack: Stack, watch: Watch) -> dict[str, str]:
     """{path: body} of every GET of the API's own description, lists and single things."""
     spec = requests.get(f"{stack.url}/openapi.json", timeout=5).json()
     ids = {
-        "monitor_id": watch.api.list("/monitors")[0]["id"],
-        "incident_id": watch.api.list("/incidents")[0]["id"],
+        "monitor_id": watch.api.items("/monitors")[0]["id"],
+        "incident_id": watch.api.items("/incidents")[0]["id"],
         "channel_id": watch.channel["id"],
-        "notification_id": watch.api.list("/notifications")[0]["id"],
-        "key_id": watch.api.list("/api-keys")[0]["id"],
+        "notification_id": watch.api.items("/notifications")[0]["id"],
+        "key_id": watch.api.items("/api-keys")[0]["id"],
     }
     answers = {}
     for path in (path for path, methods in spec["paths"].items() if "get" in methods):
@@ -99,7 +99,7 @@ def _listen(stack: Stack, commands: list[str]) -> redis.Redis:
     started = threading.Event()
 
     def listen() -> None:
-        with suppress(redis.RedisError, ValueError, OSError, AttributeError), client.monitor() as monitor:
+        with suppress(redis.RedisError, ValueError, OSError, AttributeError), client.monitor() as monitor:  # type: ignore[no-untyped-call]
             started.set()
             commands.extend(heard["command"] for heard in monitor.listen())
 
@@ -129,7 +129,7 @@ def test_the_queue_never_carries_a_secret(life: Life) -> None:
 
 
 def test_what_stays_in_valkey_is_no_secret(stack: Stack, life: Life) -> None:
-    client = stack.valkey()
+    client: Any = stack.valkey()
     read = {
         b"string": client.get,
         b"list": lambda key: client.lrange(key, 0, -1),

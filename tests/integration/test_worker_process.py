@@ -193,6 +193,8 @@ def test_mute_names_and_hanging_targets_hold_nobody_up(seed: Seed, roles: Roles,
             rounds.append(seed.now_ms())
             queue.push([scheduled(no, rounds[-1]) for no in healthy])
             wait_until(lambda: len(seed.results(healthy[0])) == len(rounds), 2, "a healthy target's check")
+        wait_until(lambda: queue.held(Lane.FAST) == 0, 2, "the fast lane being empty")
+        assert queue.held(Lane.SLOW) >= 3  # that is where those that hang are waited for
         wait_until(lambda: seed.count("results") == 5 * 100 + 300 + 40, 16, "the end of the hanging ones")
 
     verdicts = {no: verdict for no, _, verdict, _ in seed.results()}

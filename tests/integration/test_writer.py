@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -443,11 +444,20 @@ def far(seed: Seed) -> int:
 
 
 def test_two_locations_that_fail_at_the_same_moment_open_one_incident(
-    bench: Bench, database_url: str, far: int
+    bench: Bench, database_url: str, far: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    near = bench.seed.location()
+    near = bench.near
     numbers = [bench.monitor(locations=[near, far], failure_threshold=1) for _ in range(15)]
-    ready = threading.Barrier(2)
+    ready, reading = threading.Barrier(2), threading.Barrier(2)
+    read_all = votes.all_of
+
+    def read_together(*args: object) -> object:
+        found = read_all(*args)  # type: ignore[arg-type]
+        with suppress(threading.BrokenBarrierError):  # the other one must not get here: it waits for the states
+            reading.wait(0.5)
+        return found
+
+    monkeypatch.setattr(votes, "all_of", read_together)
 
     def work(location: int) -> None:
         database = Database(database_url, DatabaseRole.WORKER, application="w", pool_size=1)
