@@ -72,6 +72,7 @@ def _rows(steps: Sequence[Measurement]) -> dict[str, list[str]]:
         "held": ["[green]yes[/green]" if held(s) else "[red]no[/red]" for s in steps],
         "due per second": [f"{s.checks.due / s.seconds:,.0f}" for s in steps],
         "committed per second": [f"{s.checks.committed / s.seconds:,.0f}" for s in steps],
+        "written per second": [f"{s.checks.stored / s.seconds:,.0f}" for s in steps],
         "judged other than up": [f"{s.checks.not_up:,}" for s in steps],
         "coverage": [f"{s.coverage:.2%}" for s in steps],
         "lag p50 / p99": [f"{_ms(s.counters.lag_p50_ms)} / {_ms(s.counters.lag_p99_ms)}" for s in steps],

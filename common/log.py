@@ -66,6 +66,8 @@ def configure(role: str, *, level: str = "info", style: str = "auto") -> None:
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A connection that the server ended is told by whoever needed it; the pool would add a traceback for each.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 def mask_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -10,21 +10,32 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 
 from common import log, telemetry
 from common.domain.errors import SettingsError, StackError, Unavailable
 from common.settings import Settings, load_settings
+from common.spawn import watch_parent
 
 Step = Callable[[], bool]
+
+#: A killed `tocsin up` takes its servers along: nothing that we could still wait for will come back (seconds).
+_ORPHAN_S = 8
 
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 def stop_on_signals() -> threading.Event:
     """An event that SIGTERM or SIGINT sets. Call it from the main thread."""
-    stop = threading.Event()
+    stop, orphaned = threading.Event(), watch_parent()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        if orphaned():
+            signal.alarm(_ORPHAN_S)  # its default action ends us, whatever hangs by then
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
+        signal.signal(number, on_signal)
     return stop
 
 

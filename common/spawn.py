@@ -63,6 +63,12 @@ def spawn(  # noqa: PLR0913 — the keywords are those of Popen, bundling them w
     )
 
 
+def watch_parent() -> Callable[[], bool]:
+    """A question: has the process that is our parent now died since?"""
+    parent = os.getppid()
+    return lambda: os.getppid() != parent
+
+
 def die_with(parent: int) -> None:
     """Have the kernel kill this process when `parent`, which forked it, dies: for what others fork, without `spawn`."""
     if ask := _die_with(signal.SIGKILL, parent):

@@ -33,7 +33,9 @@ def run(settings: Settings, stop: threading.Event) -> int:
     """Wire the scheduler and run until asked to stop."""
     database_url, redis_url = require_urls(settings)
     clock = DatabaseClock()
-    lease_database = Database(database_url, DatabaseRole.WORKER, application="lease", pool_size=1, statement_timeout_s=2)
+    lease_database = Database(
+        database_url, DatabaseRole.WORKER, application="lease", pool_size=1, statement_timeout_s=2
+    )
     database = Database(database_url, DatabaseRole.WORKER, application="scheduler", pool_size=2)
     broker = make_broker(redis_url)
     reaper = make_broker(redis_url, reaper=True)

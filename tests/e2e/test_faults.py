@@ -77,6 +77,15 @@ def test_a_role_killed_while_it_is_down_changes_nothing(watch: Watch, role: str)
     outage.assert_told_once()
 
 
+def test_a_killed_api_is_back_within_ten_seconds_though_clients_hold_connections(watch: Watch) -> None:
+    url = f"{watch.stack.url}/livez"
+    with requests.Session() as held:
+        assert held.get(url, timeout=5).ok
+        before = watch.stack.pids("api")
+        watch.stack.kill("api")
+        wait_for(lambda: requests.get(url, timeout=1).ok and watch.stack.pids("api") != before, "the API", 10)
+
+
 def last_check(watch: Watch, monitor: str) -> str:
     return str(watch.api.state(monitor)["last_check_at"])
 

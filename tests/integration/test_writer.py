@@ -448,6 +448,8 @@ def test_two_locations_that_fail_at_the_same_moment_open_one_incident(
 ) -> None:
     near = bench.near
     numbers = [bench.monitor(locations=[near, far], failure_threshold=1) for _ in range(15)]
+    bench.submit([bench.judged(number, 0, U, location=location) for number in numbers for location in (near, far)])
+    bench.drain()
     ready, reading = threading.Barrier(2), threading.Barrier(2)
     read_all = votes.all_of
 
