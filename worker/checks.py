@@ -7,10 +7,13 @@ before the message is acknowledged. What is probed and waits for its commit is n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from prometheus_client import Counter, Histogram
 
 from common import log, telemetry
 from common.broker import QueueBroker, decode_batch, enqueue_checks
@@ -20,13 +23,18 @@ from common.domain.errors import Unavailable
 from common.domain.monitors import MonitorConfig
 from common.domain.slots import deadline_ms
 from common.domain.traces import check_id
+from worker.admission import Admission
 from worker.canary import Canary
 from worker.configs import ConfigCache
 from worker.judge import Judged
 from worker.probes.base import ProbeContext
 from worker.probes.registry import PROBES
+from worker.stall import TIME_CLASS, StallWatch
 from worker.suspicion import Suspicion
 from worker.writer import Ticket, Writer
+
+#: So many probes of the quick lanes run at once in one process; the slow lane's mostly wait and need no limit.
+MAX_QUICK_PROBES = 1_000
 
 #: How long a batch of these lanes may hold its message (seconds); the slow lane waits for every timeout.
 SPILL_AFTER_S = 2.0
@@ -41,6 +49,8 @@ class Parts:
     writer: Writer
     clock: DatabaseClock
     suspicion: Suspicion
+    stalls: StallWatch
+    monotonic: Callable[[], float]
     canary: Canary
     broker: QueueBroker
     blocking: Executor
@@ -54,6 +64,7 @@ class CheckRunner:
         self._location = location
         self._location_name = location_name
         self._draining: asyncio.Event = asyncio.Event()
+        self._admission = Admission(MAX_QUICK_PROBES)
         self._logger = log.get_logger()
 
     def drain(self) -> None:
@@ -63,14 +74,31 @@ class CheckRunner:
     async def run(self, payload: Any, lane: Lane) -> None:
         """One message, from decoding to commit. Raises UnreadableMessage, or Unavailable for an internal retry."""
         batch = decode_batch(payload)
-        loop = asyncio.get_running_loop()
-        due = await self._due(batch.checks)
+        quick = lane is not Lane.SLOW
+        due = await (self._admit(batch.checks) if quick else self._due(batch.checks))
         self._logger.debug("batch_started", batch_id=batch.id, lane=lane.label, checks=len(due))
+        loop = asyncio.get_running_loop()
         ticket = Ticket(loop)
         tasks = {loop.create_task(self._run_one(check, config, lane, ticket)): check for check, config in due}
+        if quick:
+            for task in tasks:
+                task.add_done_callback(self._left)
         if tasks:
             await self._finish(tasks, lane, batch.id)
         await ticket.wait()
+
+    async def _admit(self, checks: Sequence[Check]) -> list[tuple[Check, MonitorConfig]]:
+        """What is due of a quick lane's batch, once there is room to probe it all."""
+        await self._admission.enter(len(checks))
+        due: list[tuple[Check, MonitorConfig]] = []
+        try:
+            due = await self._due(checks)
+        finally:
+            self._admission.leave(len(checks) - len(due))
+        return due
+
+    def _left(self, _task: asyncio.Task[None]) -> None:
+        self._admission.leave()
 
     async def _due(self, checks: Sequence[Check]) -> list[tuple[Check, MonitorConfig]]:
         """Checks that are still worth running, with their configurations; misses are fetched in one query."""
@@ -137,29 +165,49 @@ class CheckRunner:
 
     async def _run_one(self, check: Check, config: MonitorConfig, lane: Lane, ticket: Ticket) -> None:
         parts = self._parts
-        started_ms = parts.clock.now_ms()
+        started_ms, began = parts.clock.now_ms(), parts.monotonic()
         if lane is not Lane.SLOW:
             telemetry.SCHEDULING_LAG.observe(max(0, started_ms - check.scheduled_at_ms) / 1000)
         trace_id = check_id(config.monitor_id, self._location, check.scheduled_at_ms)
         observation = await PROBES[config.type](config, config.timeout_s, parts.probes, trace_id)
-        observation = await self._doubt(config, observation)
+        observation = await self._doubt(config, observation, began)
         finished_ms = parts.clock.now_ms()
         slow = finished_ms - started_ms > SPILL_AFTER_S * 1000
         result = Result(check, self._location, observation, finished_ms, slow)
         parts.writer.submit(Judged(result, config), ticket)
-        telemetry.CHECKS.labels(config.type, observation.verdict.label, observation.reason.label).inc()
-        telemetry.CHECK_DURATION.labels(config.type).observe((finished_ms - started_ms) / 1000)
+        _count(config.type, observation.verdict, observation.reason).inc()
+        _duration(config.type).observe((finished_ms - started_ms) / 1000)
 
-    async def _doubt(self, config: MonitorConfig, observation: Observation) -> Observation:
-        """Turn a failure into `unknown` when it is more likely our own network's."""
-        self._parts.suspicion.note(observation.address or config.target, observation.reason)
-        if observation.reason not in NETWORK_CLASS:
-            return observation
-        if self._parts.suspicion.suspects_us() or not await self._parts.canary.alive():
-            observation.verdict = Verdict.UNKNOWN
-            observation.message = f"not judged, our own network fails: {observation.message}"
-            observation.reason = Reason.WORKER_NETWORK
+    async def _doubt(self, config: MonitorConfig, observation: Observation, began: float) -> Observation:
+        """Turn a failure into `unknown` when it is more likely ours: we stood still, or our network fails."""
+        parts, reason = self._parts, observation.reason
+        if reason in TIME_CLASS and parts.stalls.stalled_since(began):
+            return _unknown(observation, Reason.WORKER_STALLED, "this worker stood still")
+        parts.suspicion.note(observation.address or config.target, reason)
+        if reason in NETWORK_CLASS and (parts.suspicion.suspects_us() or not await parts.canary.alive()):
+            return _unknown(observation, Reason.WORKER_NETWORK, "our own network fails")
         return observation
+
+
+def _unknown(observation: Observation, reason: Reason, why: str) -> Observation:
+    return replace(
+        observation,
+        verdict=Verdict.UNKNOWN,
+        reason=reason,
+        message=f"not judged, {why}: {observation.message}",
+        failed_assertion=None,
+    )
+
+
+@functools.cache
+def _count(kind: str, verdict: Verdict, reason: Reason) -> Counter:
+    """The counter of one kind of outcome: there are few, and finding one by its labels takes a lock each time."""
+    return telemetry.CHECKS.labels(kind, verdict.label, reason.label)
+
+
+@functools.cache
+def _duration(kind: str) -> Histogram:
+    return telemetry.CHECK_DURATION.labels(kind)
 
 
 async def _wait_or_drain(

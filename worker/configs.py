@@ -52,11 +52,20 @@ class ConfigCache:
             self._configs.popitem(last=False)
 
     def _build(self, row: StoredConfig) -> MonitorConfig | None:
+        """The configuration in a row; one that cannot be read costs only its own monitor."""
         try:
-            secrets = self._vault.open(f"monitor:{row.org_id}:{row.monitor_id}", row.secrets) if row.secrets else {}
+            return self._read(row)
         except SecretUnreadable as error:
-            self._logger.error("monitor_secrets_unreadable", monitor_id=row.monitor_id, error=error.message)
-            return None
+            # No traceback: it says which key is missing, and there may be many.
+            self._logger.error(  # noqa: TRY400
+                "monitor_secrets_unreadable", monitor_id=row.monitor_id, error=error.message
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self._logger.exception("monitor_config_unreadable", monitor_id=row.monitor_id)
+        return None
+
+    def _read(self, row: StoredConfig) -> MonitorConfig:
+        secrets = self._vault.open(f"monitor:{row.org_id}:{row.monitor_id}", row.secrets) if row.secrets else {}
         return MonitorConfig(
             monitor_no=row.monitor_no,
             monitor_id=row.monitor_id,

@@ -79,6 +79,7 @@ class Reason(_Labelled):
 
     INTERNAL = 70
     WORKER_NETWORK = 71
+    WORKER_STALLED = 72
 
 
 #: Failures that a broken network of our own would cause as well: they need a second opinion before they page.

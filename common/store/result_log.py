@@ -9,16 +9,21 @@ from psycopg.types.json import Jsonb
 
 from common.clock import from_ms
 from common.domain.checks import Result
+from common.store.arrays import integers, reals
 from common.store.engine import Connection
 
 # One row per check; the primary key (monitor, location, slot) makes a repeated check change nothing.
 _APPEND = """
 INSERT INTO results (scheduled_at, monitor_no, config_version, dns_ms, connect_ms, tls_ms, ttfb_ms, total_ms, location,
                      reason, code, verdict, kind)
-SELECT * FROM unnest(
-  %(slots)s::timestamptz[], %(monitors)s::int[], %(configs)s::int[], %(dns)s::real[], %(connect)s::real[],
-  %(tls)s::real[], %(ttfb)s::real[], %(total)s::real[], %(locations)s::smallint[], %(reasons)s::smallint[],
-  %(codes)s::smallint[], %(verdicts)s::"char"[], %(kinds)s::"char"[])
+SELECT to_timestamp(u.slot_ms / 1000.0::float8), u.monitor_no, u.config_version, u.dns_ms, u.connect_ms, u.tls_ms, u.ttfb_ms,
+       u.total_ms, u.location, u.reason, u.code, u.verdict, u.kind
+  FROM unnest(
+    %(slots)s::bigint[], %(monitors)s::int[], %(configs)s::int[], %(dns)s::real[], %(connect)s::real[],
+    %(tls)s::real[], %(ttfb)s::real[], %(total)s::real[], %(locations)s::smallint[], %(reasons)s::smallint[],
+    %(codes)s::smallint[], %(verdicts)s::"char"[], %(kinds)s::"char"[]
+  ) AS u(slot_ms, monitor_no, config_version, dns_ms, connect_ms, tls_ms, ttfb_ms, total_ms, location, reason, code,
+         verdict, kind)
     ON CONFLICT (monitor_no, location, scheduled_at) DO NOTHING
 """
 
@@ -53,19 +58,19 @@ def append(connection: Connection, results: Sequence[Result]) -> None:
 def _columns(results: Sequence[Result]) -> dict[str, Any]:
     phases = [r.observation.phases for r in results]
     return {
-        "slots": [from_ms(r.check.scheduled_at_ms) for r in results],
-        "monitors": [r.check.monitor_no for r in results],
-        "configs": [r.check.config_version for r in results],
-        "dns": [p.dns_ms for p in phases],
-        "connect": [p.connect_ms for p in phases],
-        "tls": [p.tls_ms for p in phases],
-        "ttfb": [p.ttfb_ms for p in phases],
-        "total": [p.total_ms for p in phases],
-        "locations": [r.location for r in results],
-        "reasons": [int(r.observation.reason) for r in results],
-        "codes": [r.observation.code for r in results],
-        "verdicts": [str(int(r.observation.verdict)) for r in results],
-        "kinds": [str(int(r.check.kind)) for r in results],
+        "slots": integers(r.check.scheduled_at_ms for r in results),
+        "monitors": integers(r.check.monitor_no for r in results),
+        "configs": integers(r.check.config_version for r in results),
+        "dns": reals(p.dns_ms for p in phases),
+        "connect": reals(p.connect_ms for p in phases),
+        "tls": reals(p.tls_ms for p in phases),
+        "ttfb": reals(p.ttfb_ms for p in phases),
+        "total": reals(p.total_ms for p in phases),
+        "locations": integers(r.location for r in results),
+        "reasons": integers(int(r.observation.reason) for r in results),
+        "codes": integers(r.observation.code for r in results),
+        "verdicts": integers(int(r.observation.verdict) for r in results),
+        "kinds": integers(int(r.check.kind) for r in results),
     }
 
 
