@@ -119,9 +119,7 @@ def _user_caller() -> Caller:
         session = accounts.session(connection, user_id=user_id, org_id=org_id, family_id=family_id)
     if session is None or datetime.fromtimestamp(claims["iat"], UTC) < session.tokens_valid_after:
         raise rejected()
-    return Caller(
-        org_id, session.role, user_id=user_id, family_id=family_id, email=session.email, name=session.name
-    )
+    return Caller(org_id, session.role, user_id=user_id, family_id=family_id, email=session.email, name=session.name)
 
 
 def _key_caller(token: str) -> Caller:

@@ -90,9 +90,7 @@ def comment_incident(incident_id: str, body: CommentIn) -> dict[str, Any]:
         )
         # The comment holds the incident's lock, so its newest event is ours.
         version = incidents.get(connection, org_id=org_id, incident_id=incident_id)["version"]
-        rows = incidents.events(
-            connection, org_id=org_id, incident_id=incident_id, after_version=version - 1, limit=1
-        )
+        rows = incidents.events(connection, org_id=org_id, incident_id=incident_id, after_version=version - 1, limit=1)
     return _event(rows[0])
 
 

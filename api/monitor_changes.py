@@ -81,9 +81,7 @@ def delete(connection: Connection, row: Mapping[str, Any]) -> None:
     monitors.notify(connection)
 
 
-def _rewrite(
-    connection: Connection, row: Mapping[str, Any], before: MonitorSettings, wanted: MonitorSettings
-) -> None:
+def _rewrite(connection: Connection, row: Mapping[str, Any], before: MonitorSettings, wanted: MonitorSettings) -> None:
     if wanted == before:
         return
     # Who resumes or changes the interval wants to see a check now, not in a while.

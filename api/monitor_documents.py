@@ -82,9 +82,7 @@ def keep_secrets(merged: dict[str, Any], patch: Mapping[str, Any], stored: Mappi
     return {**merged, "http": {**merged_http, "headers": {**merged_http.get("headers", {}), **nulls}}}
 
 
-def to_settings(
-    body: MonitorIn, location_ids: tuple[int, ...], stored_secrets: Mapping[str, str]
-) -> MonitorSettings:
+def to_settings(body: MonitorIn, location_ids: tuple[int, ...], stored_secrets: Mapping[str, str]) -> MonitorSettings:
     """A checked monitor as it is stored; `stored_secrets` fill what was sent as null."""
     options, secrets = _options(body, stored_secrets)
     return MonitorSettings(

@@ -48,7 +48,9 @@ class Settings(BaseModel):
         None, alias="DATABASE_URL", description="PostgreSQL 15 or newer; unset: the embedded server."
     )
     redis_url: SecretStr | None = Field(
-        None, alias="REDIS_URL", description="Redis 7 or Valkey 8 or newer, a database of its own; unset: the embedded server."
+        None,
+        alias="REDIS_URL",
+        description="Redis 7 or Valkey 8 or newer, a database of its own; unset: the embedded server.",
     )
     data_dir: Path = Field(
         default_factory=_default_data_dir,
@@ -60,7 +62,9 @@ class Settings(BaseModel):
     public_url: str = Field(
         "", alias="TOCSIN_PUBLIC_URL", description="Base of the links in messages. Default http://<bind>:<port>."
     )
-    workers: int = Field(2, ge=1, le=64, alias="TOCSIN_WORKERS", description="Worker processes that `tocsin up` starts.")
+    workers: int = Field(
+        2, ge=1, le=64, alias="TOCSIN_WORKERS", description="Worker processes that `tocsin up` starts."
+    )
     api_workers: int = Field(1, ge=1, le=64, alias="TOCSIN_API_WORKERS", description="API processes under gunicorn.")
     api_threads: int = Field(8, ge=1, le=128, alias="TOCSIN_API_THREADS", description="Threads per API process.")
     location: str = Field(

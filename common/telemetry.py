@@ -17,7 +17,9 @@ _BATCH_BUCKETS = (1, 5, 10, 25, 50, 100, 250, 500)
 
 # Scheduler
 LEADER_EPOCH = Gauge(
-    "tocsin_leader_epoch", "Epoch of the lease that this scheduler holds, 0 while it stands by.", multiprocess_mode="max"
+    "tocsin_leader_epoch",
+    "Epoch of the lease that this scheduler holds, 0 while it stands by.",
+    multiprocess_mode="max",
 )
 MONITORS_SCHEDULED = Gauge(
     "tocsin_monitors_scheduled", "Monitors in the leader's timing wheel.", multiprocess_mode="max"
@@ -33,9 +35,7 @@ DEAD_LETTERS = Gauge("tocsin_dead_letters", "Messages set aside, by queue.", ["q
 # Worker
 CHECKS = Counter("tocsin_checks_total", "Finished checks.", ["type", "verdict", "reason"])
 CHECK_DURATION = Histogram("tocsin_check_duration_seconds", "Duration of one probe.", ["type"], buckets=_CHECK_BUCKETS)
-SCHEDULING_LAG = Histogram(
-    "tocsin_scheduling_lag_seconds", "Due slot to the start of its probe.", buckets=_LAG_BUCKETS
-)
+SCHEDULING_LAG = Histogram("tocsin_scheduling_lag_seconds", "Due slot to the start of its probe.", buckets=_LAG_BUCKETS)
 CHECKS_LATE = Counter("tocsin_checks_late_total", "Checks dropped because their deadline had passed.")
 CHECKS_SPILLED = Counter("tocsin_checks_spilled_total", "Checks moved to the slow lane while their probe still ran.")
 MESSAGES_REFUSED = Counter("tocsin_messages_refused_total", "Queue messages that could not be read.", ["queue"])

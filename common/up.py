@@ -108,9 +108,7 @@ def _start_servers(settings: Settings, say: _Progress, stack: ExitStack) -> tupl
         return settings, None
     names = [name for name, wanted in (("PostgreSQL", wants_postgres), ("Valkey", wants_valkey)) if wanted]
     say(f"starting {' and '.join(names)} in {settings.data_dir}")
-    servers = stack.enter_context(
-        EmbeddedServers(settings.data_dir, say, postgres=wants_postgres, valkey=wants_valkey)
-    )
+    servers = stack.enter_context(EmbeddedServers(settings.data_dir, say, postgres=wants_postgres, valkey=wants_valkey))
     urls = servers.start()
     settings = with_keys(settings)
     update: dict[str, SecretStr] = {}
@@ -134,7 +132,7 @@ def _environment(settings: Settings, console: Console, *, verbose: bool) -> dict
 
 def _migrate(environment: dict[str, str]) -> str:
     """Start the migration and wait for it; what it has to say (where the first credentials are)."""
-    done = subprocess.run(  # noqa: S603 - our own module
+    done = subprocess.run(
         [sys.executable, "-m", "migrations.run"], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
@@ -155,7 +153,11 @@ def _announce(settings: Settings, console: Console, started: float, stop: thread
     while not stop.is_set() and time.monotonic() < deadline:
         if _is_ready(settings):
             _write_stack_file(settings)
-            console.print(_ready_panel(settings, time.monotonic() - started, first=console.is_terminal and _is_first(settings, started_at)))
+            console.print(
+                _ready_panel(
+                    settings, time.monotonic() - started, first=console.is_terminal and _is_first(settings, started_at)
+                )
+            )
             return
         stop.wait(0.05)
     if not stop.is_set():

@@ -45,10 +45,8 @@ def run(settings: Settings, stop: threading.Event) -> int:
     loader = Loader(database, clock, dispatcher.changes.put)
 
     start_loop("loader", loader.step, stop, idle_s=0)
-    # A leader without its monitors would only hold up the others.
-    while not stop.is_set() and not loader.loaded.wait(0.1):
-        pass
-    renewing = start_loop("lease", lease.step, stop, idle_s=lease.times.retry_s)
+    # A leader without its monitors would only hold up the others: it does not run for the lease before.
+    renewing = start_loop("lease", lambda: loader.loaded.is_set() and lease.step(), stop, idle_s=lease.times.retry_s)
     start_loop("reaper", lambda: _reap(dispatcher, reaper, clock), stop, idle_s=_REAP_EVERY_S)
     start_loop("partitions", lambda: _keep_partitions(database, settings), stop, idle_s=_PARTITIONS_EVERY_S)
     log.get_logger().info("scheduler_started", holder=holder)

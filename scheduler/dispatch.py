@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 
 from common import log, telemetry
 from common.broker import BATCH_SIZE, QueueBroker, enqueue_checks, new_batch_id
@@ -13,8 +13,12 @@ from common.clock import DatabaseClock
 from common.domain.checks import Check, Kind, Lane
 from common.domain.errors import Unavailable
 from common.store.schedule import Confirmation, Timing
+from scheduler.confirmations import Confirmations
 from scheduler.lease import Leadership, Lease
 from scheduler.wheel import Turn, Wheel
+
+#: Changes that wait to be applied, at most: a first load of many monitors must not stand in memory twice.
+MAX_CHANGES = 20_000
 
 #: A slow lane's message may wait so long to fill (milliseconds).
 SLOW_FILL_MS = 200
@@ -70,15 +74,14 @@ class Dispatcher:
     """Turns the wheel while we lead. `step` runs in one thread; other threads hand changes over by `changes`."""
 
     def __init__(self, wheel: Wheel, lease: Lease, broker: QueueBroker, clock: DatabaseClock) -> None:
-        self.changes: SimpleQueue[Change] = SimpleQueue()
+        self.changes: Queue[Change] = Queue(maxsize=MAX_CHANGES)
         self.backlogs: dict[LaneKey, LaneBacklog] = {}
         self._wheel = wheel
         self._lease = lease
         self._broker = broker
         self._clock = clock
         self._names: dict[int, str] = {}
-        self._confirmations: deque[Confirmation] = deque()
-        self._confirmed: dict[tuple[int, int], int] = {}
+        self._confirmations = Confirmations()
         self._slow: dict[int, _Filling] = {}
         self._term: Leadership | None = None
         self._logger = log.get_logger()
@@ -91,11 +94,12 @@ class Dispatcher:
         if term != self._term:
             self._change_term(term)
         if term is None:
-            self._forget_confirmations(now_ms)
+            self._confirmations.forget(now_ms)
             return False
         turn = self._wheel.turn(now_ms)
         self._dispatch(turn, term, now_ms)
-        self._dispatch_confirmations(term, now_ms)
+        for location, checks in self._confirmations.take(now_ms).items():
+            self._send(Lane.URGENT, location, checks, term)
         self._flush_slow(term, now_ms)
         self._lease.dispatched(self._sent_to_ms())
         telemetry.MONITORS_SCHEDULED.set(len(self._wheel))
@@ -106,7 +110,7 @@ class Dispatcher:
         return dict(self._names)
 
     def _apply_changes(self, now_ms: int) -> None:
-        while True:
+        for _ in range(MAX_CHANGES):
             try:
                 change = self.changes.get_nowait()
             except Empty:
@@ -115,18 +119,11 @@ class Dispatcher:
                 case Timing():
                     self._wheel.apply(change, now_ms)
                 case Confirmation():
-                    self._note_confirmation(change)
+                    self._confirmations.note(change)
                 case LaneNote():
                     self._wheel.set_lane((change.monitor_no, change.location), slow=change.slow)
                 case dict():
                     self._names = change
-
-    def _note_confirmation(self, confirmation: Confirmation) -> None:
-        # The loader looks over overlapping spans, so that a late commit is not missed: each is dispatched once.
-        key = (confirmation.monitor_no, confirmation.location)
-        if self._confirmed.get(key) != confirmation.confirm_at_ms:
-            self._confirmed[key] = confirmation.confirm_at_ms
-            self._confirmations.append(confirmation)
 
     def _change_term(self, term: Leadership | None) -> None:
         self._term = term
@@ -154,27 +151,6 @@ class Dispatcher:
                 fast.setdefault(due.location, []).append(check)
         for location, checks in fast.items():
             self._send(Lane.FAST, location, checks, term)
-
-    def _dispatch_confirmations(self, term: Leadership, now_ms: int) -> None:
-        due: dict[int, list[Check]] = {}
-        waiting: deque[Confirmation] = deque()
-        for c in self._confirmations:
-            if c.confirm_at_ms <= now_ms:
-                check = Check(c.monitor_no, c.config_version, c.confirm_at_ms, Kind.CONFIRM)
-                due.setdefault(c.location, []).append(check)
-            else:
-                waiting.append(c)
-        if due:
-            self._confirmations = waiting
-            self._confirmed = {k: at for k, at in self._confirmed.items() if at > now_ms - MAX_BACKLOG_MS}
-        for location, checks in due.items():
-            self._send(Lane.URGENT, location, checks, term)
-
-    def _forget_confirmations(self, now_ms: int) -> None:
-        """A standby keeps only what a leader that dies now may leave behind."""
-        oldest_ms = now_ms - MAX_BACKLOG_MS
-        self._confirmed = {key: at_ms for key, at_ms in self._confirmed.items() if at_ms > oldest_ms}
-        self._confirmations = deque(c for c in self._confirmations if c.confirm_at_ms > oldest_ms)
 
     def _sent_to_ms(self) -> int:
         """How far slots were really sent: those in a slow message that still fills are not."""

@@ -110,9 +110,7 @@ class Lease:
         if held is None:
             return
         with self._database.begin() as connection:
-            leases.release(
-                connection, NAME, self._holder, epoch=held.epoch, dispatched_to_ms=self._dispatched_to_ms
-            )
+            leases.release(connection, NAME, self._holder, epoch=held.epoch, dispatched_to_ms=self._dispatched_to_ms)
         self._logger.info("lease_released", epoch=held.epoch)
 
     def _take(self, grant: leases.Grant | None, started: float) -> None:

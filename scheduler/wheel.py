@@ -59,6 +59,8 @@ class Wheel:
     def __init__(self) -> None:
         self._entries: dict[Key, Entry] = {}
         self._locations: dict[int, tuple[int, ...]] = {}
+        self._shared: dict[tuple[int, ...], tuple[int, ...]] = {}  # one copy of equal locations
+        self._intervals: dict[int, int] = {}
         self._buckets: dict[int, list[Key]] = {}
         self._at_once: list[Due] = []
         self._turned_to_ms: int | None = None
@@ -102,7 +104,7 @@ class Wheel:
             if location not in wanted:
                 del self._entries[timing.monitor_no, location]
         if wanted:
-            self._locations[timing.monitor_no] = wanted
+            self._locations[timing.monitor_no] = self._shared.setdefault(wanted, wanted)
         else:
             self._locations.pop(timing.monitor_no, None)
         for index, location in enumerate(wanted):
@@ -131,12 +133,10 @@ class Wheel:
         return turn
 
     def _apply_one(self, key: Key, timing: Timing, index: int, now_ms: int) -> None:
-        interval_ms = timing.interval_s * 1000
+        interval_ms = self._intervals.setdefault(timing.interval_s, timing.interval_s * 1000)
         phase = phase_ms(timing.monitor_id, interval_ms, index, len(timing.locations))
         old = self._entries.get(key)
-        entry = Entry(
-            timing.config_version, interval_ms, phase, timing.check_from_ms, slow=key[1] in timing.slow
-        )
+        entry = Entry(timing.config_version, interval_ms, phase, timing.check_from_ms, slow=key[1] in timing.slow)
         self._entries[key] = entry
         if self._turned_to_ms is None:
             return

@@ -110,7 +110,15 @@ class World:
         with self.databases.worker.begin() as connection:
             at = monitors.now(connection)
             opening = incidents.Opening(
-                org_id, monitor["id"], "monitor", key, "Shop is down", Severity.ERROR, {"reason": "timeout"}, at, "batch"
+                org_id,
+                monitor["id"],
+                "monitor",
+                key,
+                "Shop is down",
+                Severity.ERROR,
+                {"reason": "timeout"},
+                at,
+                "batch",
             )
             incident_id = incidents.open_all(connection, [opening])[org_id, key]
             state = State(Health.DOWN, Health.DOWN)

@@ -246,10 +246,7 @@ class Queue:
         name = queue_name(lane, LOCATION)
         bodies = [self.redis.hget(f"tocsin:{name}.msgs", message_id) for message_id in self._ids(name)]
         return [
-            check
-            for body in bodies
-            if body is not None
-            for check in decode_batch(json.loads(body)["args"][0]).checks
+            check for body in bodies if body is not None for check in decode_batch(json.loads(body)["args"][0]).checks
         ]
 
     def held(self, lane: Lane = Lane.FAST) -> int:

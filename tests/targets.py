@@ -91,7 +91,9 @@ async def reset(_seen: Seen, writer: asyncio.StreamWriter) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(
-    paths: dict[str, Act], host: str = "127.0.0.1", tls: ssl.SSLContext | None = None,
+    paths: dict[str, Act],
+    host: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Target]:
     """Serve `paths` (without query) on a free port; "*" is for all others."""
     target = Target(0, "https" if tls else "http")
@@ -185,7 +187,9 @@ def make_authority(folder: Path) -> Authority:
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption(),
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )
 
 

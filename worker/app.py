@@ -40,7 +40,7 @@ from worker.canary import Canary
 from worker.checks import CheckRunner, Parts
 from worker.configs import ConfigCache
 from worker.probes.base import ProbeContext
-from worker.stall import StallWatch
+from worker.stall import LoopLag
 from worker.suspicion import Suspicion
 from worker.writer import Writer
 
@@ -68,15 +68,14 @@ def run(settings: Settings, stop: threading.Event) -> int:
     location = _wait_for_location(database, clock, settings, stop)
     if location is None:
         return 0
-    stalls = StallWatch(time.monotonic)
+    lag = LoopLag(time.monotonic)
     parts = Parts(
         configs=ConfigCache(database, vault),
         probes=_probe_context(settings),
         writer=writer,
         clock=clock,
         suspicion=Suspicion(time.monotonic),
-        stalls=stalls,
-        monotonic=time.monotonic,
+        lag=lag,
         canary=Canary(settings.canary_list),
         broker=broker,
         blocking=ThreadPoolExecutor(max_workers=4, thread_name_prefix="blocking"),
@@ -88,7 +87,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
     writer_stop = threading.Event()
     writing = start_loop("writer", writer.step, writer_stop, idle_s=0)
     start_loop("clock", lambda: _sync(clock, database), stop, idle_s=5.0)
-    asyncio.run_coroutine_threadsafe(stalls.watch(), events.loop)
+    asyncio.run_coroutine_threadsafe(lag.watch(), events.loop)
     worker = run_worker(broker, [queue_name(lane, settings.location) for lane in Lane])
     log.get_logger().info("worker_started", location=settings.location)
     status = _watch(worker, stop)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +29,7 @@ from worker.configs import ConfigCache
 from worker.judge import Judged
 from worker.probes.base import ProbeContext
 from worker.probes.registry import PROBES
-from worker.stall import TIME_CLASS, StallWatch
+from worker.stall import TIME_CLASS, LoopLag
 from worker.suspicion import Suspicion
 from worker.writer import Ticket, Writer
 
@@ -49,8 +49,7 @@ class Parts:
     writer: Writer
     clock: DatabaseClock
     suspicion: Suspicion
-    stalls: StallWatch
-    monotonic: Callable[[], float]
+    lag: LoopLag
     canary: Canary
     broker: QueueBroker
     blocking: Executor
@@ -165,12 +164,12 @@ class CheckRunner:
 
     async def _run_one(self, check: Check, config: MonitorConfig, lane: Lane, ticket: Ticket) -> None:
         parts = self._parts
-        started_ms, began = parts.clock.now_ms(), parts.monotonic()
+        started_ms, lag_before_s = parts.clock.now_ms(), parts.lag.total_s()
         if lane is not Lane.SLOW:
             telemetry.SCHEDULING_LAG.observe(max(0, started_ms - check.scheduled_at_ms) / 1000)
         trace_id = check_id(config.monitor_id, self._location, check.scheduled_at_ms)
         observation = await PROBES[config.type](config, config.timeout_s, parts.probes, trace_id)
-        observation = await self._doubt(config, observation, began)
+        observation = await self._doubt(config, observation, lag_before_s)
         finished_ms = parts.clock.now_ms()
         slow = finished_ms - started_ms > SPILL_AFTER_S * 1000
         result = Result(check, self._location, observation, finished_ms, slow)
@@ -178,10 +177,10 @@ class CheckRunner:
         _count(config.type, observation.verdict, observation.reason).inc()
         _duration(config.type).observe((finished_ms - started_ms) / 1000)
 
-    async def _doubt(self, config: MonitorConfig, observation: Observation, began: float) -> Observation:
+    async def _doubt(self, config: MonitorConfig, observation: Observation, lag_before_s: float) -> Observation:
         """Turn a failure into `unknown` when it is more likely ours: we stood still, or our network fails."""
         parts, reason = self._parts, observation.reason
-        if reason in TIME_CLASS and parts.stalls.stalled_since(began):
+        if reason in TIME_CLASS and parts.lag.blames_us(lag_before_s, config.timeout_s):
             return _unknown(observation, Reason.WORKER_STALLED, "this worker stood still")
         parts.suspicion.note(observation.address or config.target, reason)
         if reason in NETWORK_CLASS and (parts.suspicion.suspects_us() or not await parts.canary.alive()):

@@ -76,9 +76,7 @@ class ConfigCache:
             target=row.target,
             interval_s=row.interval_s,
             timeout_s=row.timeout_s,
-            policy=self._share(
-                Policy(row.failure_threshold, row.recovery_threshold, row.retry_interval_s, row.quorum)
-            ),
+            policy=self._share(Policy(row.failure_threshold, row.recovery_threshold, row.retry_interval_s, row.quorum)),
             locations=self._share(tuple(row.location_ids)),
             assertions=self._share_assertions(tuple(_assertion(item) for item in row.assertions)),
             http=self._share(_http_options(row.options, secrets)),

@@ -10,24 +10,24 @@ from collections.abc import Callable
 
 from common.domain.checks import Reason
 
-TICK_S = 0.1
+TICK_S = 0.05
 
-#: A tick that is later than this is a stall (seconds): less than any timeout that a monitor can have.
-STALL_S = 0.5
+#: Of a monitor's timeout: so much lag of our own during a probe, and its time says more about us than about them.
+TOLERATED_SHARE = 0.25
 
-#: Failures that a stall of our own brings about as well.
+#: Failures that a lag of our own brings about as well.
 TIME_CLASS: frozenset[Reason] = frozenset(
     {Reason.DNS_TIMEOUT, Reason.CONNECT_TIMEOUT, Reason.TIMEOUT, Reason.LATENCY_EXCEEDED},
 )
 
 
-class StallWatch:
-    """Remembers when the event loop last stood still. Event loop only; `watch` runs as a task of it."""
+class LoopLag:
+    """Adds up how late the event loop is. Event loop only; `watch` runs as a task of it."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._ticked_at: float | None = None
-        self._stalled_until: float | None = None
+        self._total_s = 0.0
+        self._expected_at: float | None = None
 
     async def watch(self) -> None:
         """Tick until cancelled."""
@@ -36,17 +36,18 @@ class StallWatch:
             await asyncio.sleep(TICK_S)
 
     def tick(self) -> None:
-        """One tick: a late one marks a stall that ends now."""
+        """One tick; the next is expected TICK_S later."""
         now = self._monotonic()
-        if self._is_late(now):
-            self._stalled_until = now
-        self._ticked_at = now
+        self._total_s += self._late_s(now)
+        self._expected_at = now + TICK_S
 
-    def stalled_since(self, started_at: float) -> bool:
-        """Whether we stood still at any moment after `started_at`, or do so now."""
-        if self._is_late(self._monotonic()):
-            return True
-        return self._stalled_until is not None and self._stalled_until >= started_at
+    def total_s(self) -> float:
+        """Seconds by which the loop was late since it began, the present delay included."""
+        return self._total_s + self._late_s(self._monotonic())
 
-    def _is_late(self, now: float) -> bool:
-        return self._ticked_at is not None and now - self._ticked_at > TICK_S + STALL_S
+    def blames_us(self, before_s: float, timeout_s: float) -> bool:
+        """Whether we were late for too much of a probe's time, given `total_s` before it and its timeout."""
+        return self.total_s() - before_s > TOLERATED_SHARE * timeout_s
+
+    def _late_s(self, now: float) -> float:
+        return 0.0 if self._expected_at is None else max(0.0, now - self._expected_at)

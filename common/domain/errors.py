@@ -1,18 +1,18 @@
 """The one error tree.
 
-    TocsinError                code, message, details
-    ├── SettingsError          a setting is wrong or missing: one line, exit 2
-    ├── StackError             a server of the embedded stack cannot run: one line, exit 2
-    ├── RequestError           the caller can mend it; has an HTTP status
-    │   ├── ValidationFailed       400 VALIDATION_ERROR
-    │   ├── InvalidTransition      400 INVALID_STATUS_TRANSITION
-    │   ├── Unauthorized           401 UNAUTHORIZED
-    │   ├── Forbidden              403 FORBIDDEN
-    │   ├── NotFound               404 <RESOURCE>_NOT_FOUND
-    │   └── Conflict               409 CONFLICT (or a more exact code)
-    ├── Unavailable            503: a part that we need is away; `retry_after_s`
-    │   └── Contended              503: lost a race for rows (deadlock, lock timeout): the same again, now
-    └── DomainError            a rule of the pure core was broken: a bug, never user input
+TocsinError                code, message, details
+├── SettingsError          a setting is wrong or missing: one line, exit 2
+├── StackError             a server of the embedded stack cannot run: one line, exit 2
+├── RequestError           the caller can mend it; has an HTTP status
+│   ├── ValidationFailed       400 VALIDATION_ERROR
+│   ├── InvalidTransition      400 INVALID_STATUS_TRANSITION
+│   ├── Unauthorized           401 UNAUTHORIZED
+│   ├── Forbidden              403 FORBIDDEN
+│   ├── NotFound               404 <RESOURCE>_NOT_FOUND
+│   └── Conflict               409 CONFLICT (or a more exact code)
+├── Unavailable            503: a part that we need is away; `retry_after_s`
+│   └── Contended              503: lost a race for rows (deadlock, lock timeout): the same again, now
+└── DomainError            a rule of the pure core was broken: a bug, never user input
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Health(_Labelled):
 
 
 class Streak(StrEnum):
-    """The four counters of consecutive results that a vote keeps."""
+    """The four counters of consecutive results that a vote keeps; each value is the name of its field in `Vote`."""
 
     NOT_UP = "not_up"
     DOWN = "down"
@@ -134,17 +134,16 @@ def advance(vote: Vote, result: Counted, policy: Policy) -> Vote:
     counted = _count(vote, result)
     health = _next_health(counted, policy)
     pending_failure = result.verdict is not Verdict.UP and _is_worse(result.verdict, health)
-    return replace(
-        counted,
-        health=health,
-        confirm_at_ms=_confirm_at(result, policy) if pending_failure and health is not Health.RELEASED else None,
-    )
+    confirm_at_ms = _confirm_at(result, policy) if pending_failure and health is not Health.RELEASED else None
+    if health is counted.health and confirm_at_ms is None:
+        return counted  # nearly always: one value built, not two
+    return replace(counted, health=health, confirm_at_ms=confirm_at_ms)
 
 
 def _count(vote: Vote, result: Counted) -> Vote:
     up, down = result.verdict is Verdict.UP, result.verdict is Verdict.DOWN
-    return replace(
-        vote,
+    return Vote(
+        health=vote.health,
         last_slot_ms=result.slot_ms,
         up=min(vote.up + 1, STREAK_CAP) if up else 0,
         not_up=0 if up else min(vote.not_up + 1, STREAK_CAP),
@@ -160,15 +159,9 @@ def _next_health(vote: Vote, policy: Policy) -> Health:
         rows = VOTE_TABLE[vote.health]
     except KeyError:
         raise DomainError(f"No row for health {vote.health!r} in VOTE_TABLE.") from None
-    lengths = {
-        Streak.UP: vote.up,
-        Streak.NOT_UP: vote.not_up,
-        Streak.DOWN: vote.down,
-        Streak.NOT_DOWN: vote.not_down,
-    }
-    needed = {Threshold.FAILURE: policy.failure_threshold, Threshold.RECOVERY: policy.recovery_threshold}
     for streak, threshold, health in rows:
-        if lengths[streak] >= needed[threshold]:
+        needed = policy.failure_threshold if threshold is Threshold.FAILURE else policy.recovery_threshold
+        if getattr(vote, streak) >= needed:
             return health
     return vote.health
 

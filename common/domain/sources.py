@@ -16,17 +16,21 @@ _SHOWN_CHARS = 200
 _PATTERN_MEMORY_BYTES = 4 * 1024 * 1024
 
 #: What each source can be asked; the order is the one of the documentation.
-OPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
-    "status": ("in", "not_in", "eq", "ne"),
-    "body": ("contains", "not_contains", "matches", "not_matches", "eq"),
-    "header": ("exists", "eq", "ne", "contains", "matches"),
-    "latency_ms": ("lt", "lte", "gt", "gte"),
-})
+OPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "status": ("in", "not_in", "eq", "ne"),
+        "body": ("contains", "not_contains", "matches", "not_matches", "eq"),
+        "header": ("exists", "eq", "ne", "contains", "matches"),
+        "latency_ms": ("lt", "lte", "gt", "gte"),
+    }
+)
 #: Which sources a monitor of a type has at all.
-SOURCES: Mapping[str, tuple[str, ...]] = MappingProxyType({
-    "http": ("status", "body", "header", "latency_ms"),
-    "tcp": ("latency_ms",),
-})
+SOURCES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "http": ("status", "body", "header", "latency_ms"),
+        "tcp": ("latency_ms",),
+    }
+)
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -111,9 +115,18 @@ TESTS: dict[tuple[str, str], Callable[[Any, Seen, str], bool]] = {
     ("latency_ms", "gte"): lambda wanted, seen, _name: seen.latency_ms >= wanted,
 }
 _WORDS = {
-    "in": "", "eq": "", "not_in": "not ", "ne": "not ",
-    "lt": "under ", "lte": "at most ", "gt": "over ", "gte": "at least ",
-    "contains": "containing ", "not_contains": "without ", "matches": "matching ", "not_matches": "not matching ",
+    "in": "",
+    "eq": "",
+    "not_in": "not ",
+    "ne": "not ",
+    "lt": "under ",
+    "lte": "at most ",
+    "gt": "over ",
+    "gte": "at least ",
+    "contains": "containing ",
+    "not_contains": "without ",
+    "matches": "matching ",
+    "not_matches": "not matching ",
 }
 
 

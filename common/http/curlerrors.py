@@ -12,39 +12,46 @@ from common.domain.checks import Reason
 from common.http.exchange import MAX_HEADER_BYTES
 from common.http.oserrors import OS_ERRORS
 
-_CURL_ERRORS: Mapping[int, tuple[Reason, str]] = MappingProxyType({
-    # "Received HTTP/0.9 when not allowed"; a scheme that we do not speak never gets as far as libcurl.
-    pycurl.E_UNSUPPORTED_PROTOCOL: (Reason.PROTOCOL_ERROR, "the answer of {where} is not HTTP"),
-    pycurl.E_URL_MALFORMAT: (Reason.INVALID_TARGET, "the URL is not valid"),
-    pycurl.E_COULDNT_CONNECT: (Reason.UNREACHABLE, "could not connect to {where}"),
-    8: (Reason.PROTOCOL_ERROR, "the answer of {where} is not HTTP"),
-    16: (Reason.PROTOCOL_ERROR, "HTTP/2 error from {where}"),
-    92: (Reason.PROTOCOL_ERROR, "HTTP/2 stream error from {where}"),
-    95: (Reason.PROTOCOL_ERROR, "HTTP/3 error from {where}"),
-    pycurl.E_PARTIAL_FILE: (Reason.CONNECTION_RESET, "connection closed by {where} before the response was complete"),
-    pycurl.E_SSL_CONNECT_ERROR: (Reason.TLS_HANDSHAKE, "TLS handshake with {where} failed: {detail}"),
-    pycurl.E_GOT_NOTHING: (Reason.EMPTY_REPLY, "{where} closed the connection without an answer"),
-    pycurl.E_SEND_ERROR: (Reason.CONNECTION_RESET, "connection closed by {where} while sending"),
-    pycurl.E_RECV_ERROR: (Reason.PROTOCOL_ERROR, "the response of {where} is malformed"),
-    pycurl.E_BAD_CONTENT_ENCODING: (Reason.PROTOCOL_ERROR, "the response of {where} is malformed"),
-    pycurl.E_FILESIZE_EXCEEDED: (Reason.BODY_TOO_LARGE, "the body is too large"),
-    100: (Reason.HEADERS_TOO_LARGE, f"the response header of {{where}} exceeds {MAX_HEADER_BYTES // 1024} KiB"),
-})
+_CURL_ERRORS: Mapping[int, tuple[Reason, str]] = MappingProxyType(
+    {
+        # "Received HTTP/0.9 when not allowed"; a scheme that we do not speak never gets as far as libcurl.
+        pycurl.E_UNSUPPORTED_PROTOCOL: (Reason.PROTOCOL_ERROR, "the answer of {where} is not HTTP"),
+        pycurl.E_URL_MALFORMAT: (Reason.INVALID_TARGET, "the URL is not valid"),
+        pycurl.E_COULDNT_CONNECT: (Reason.UNREACHABLE, "could not connect to {where}"),
+        8: (Reason.PROTOCOL_ERROR, "the answer of {where} is not HTTP"),
+        16: (Reason.PROTOCOL_ERROR, "HTTP/2 error from {where}"),
+        92: (Reason.PROTOCOL_ERROR, "HTTP/2 stream error from {where}"),
+        95: (Reason.PROTOCOL_ERROR, "HTTP/3 error from {where}"),
+        pycurl.E_PARTIAL_FILE: (
+            Reason.CONNECTION_RESET,
+            "connection closed by {where} before the response was complete",
+        ),
+        pycurl.E_SSL_CONNECT_ERROR: (Reason.TLS_HANDSHAKE, "TLS handshake with {where} failed: {detail}"),
+        pycurl.E_GOT_NOTHING: (Reason.EMPTY_REPLY, "{where} closed the connection without an answer"),
+        pycurl.E_SEND_ERROR: (Reason.CONNECTION_RESET, "connection closed by {where} while sending"),
+        pycurl.E_RECV_ERROR: (Reason.PROTOCOL_ERROR, "the response of {where} is malformed"),
+        pycurl.E_BAD_CONTENT_ENCODING: (Reason.PROTOCOL_ERROR, "the response of {where} is malformed"),
+        pycurl.E_FILESIZE_EXCEEDED: (Reason.BODY_TOO_LARGE, "the body is too large"),
+        100: (Reason.HEADERS_TOO_LARGE, f"the response header of {{where}} exceeds {MAX_HEADER_BYTES // 1024} KiB"),
+    }
+)
 #: Codes behind which an errno can tell more exactly what happened.
 _HAS_ERRNO = frozenset({pycurl.E_COULDNT_CONNECT, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
 
 #: OpenSSL's X509_V_ERR_* of a certificate that did not pass.
-_CERTIFICATE: Mapping[int, tuple[Reason, str]] = MappingProxyType({
-    9: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} is not valid yet"),
-    10: (Reason.TLS_CERTIFICATE_EXPIRED, "the certificate of {where} has expired"),
-    18: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} is self-signed"),
-    19: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} comes from an unknown authority"),
-    20: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} comes from an unknown authority"),
-    21: (Reason.TLS_CERTIFICATE_UNTRUSTED, "{where} does not send its certificate's chain"),
-    23: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} was revoked"),
-    62: (Reason.TLS_HOSTNAME_MISMATCH, "the certificate of {where} is for another host"),
-    64: (Reason.TLS_HOSTNAME_MISMATCH, "the certificate of {where} is for another address"),
-})
+_CERTIFICATE: Mapping[int, tuple[Reason, str]] = MappingProxyType(
+    {
+        9: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} is not valid yet"),
+        10: (Reason.TLS_CERTIFICATE_EXPIRED, "the certificate of {where} has expired"),
+        18: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} is self-signed"),
+        19: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} comes from an unknown authority"),
+        20: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} comes from an unknown authority"),
+        21: (Reason.TLS_CERTIFICATE_UNTRUSTED, "{where} does not send its certificate's chain"),
+        23: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} was revoked"),
+        62: (Reason.TLS_HOSTNAME_MISMATCH, "the certificate of {where} is for another host"),
+        64: (Reason.TLS_HOSTNAME_MISMATCH, "the certificate of {where} is for another address"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

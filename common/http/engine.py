@@ -113,7 +113,12 @@ class HttpEngine:
         return allowed[:MAX_ADDRESSES]
 
     async def _attempt(
-        self, hop: Hop, request: HttpRequest, exchange: HttpExchange, address: str, deadline: float,
+        self,
+        hop: Hop,
+        request: HttpRequest,
+        exchange: HttpExchange,
+        address: str,
+        deadline: float,
     ) -> None:
         """One transfer on a pooled handle, which is back in the pool whatever happens."""
         if not await self._acquire(deadline):

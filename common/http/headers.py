@@ -14,10 +14,22 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 #: Anything but visible characters, blanks and tabs could start another header line (CR, LF) or end a string (NUL).
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 #: These belong to the connection or decide where a request goes: the engine alone sets them.
-_RESERVED = frozenset({
-    "connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "proxy-authorization",
-    "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
-})
+_RESERVED = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
 #: What may follow a redirect to another origin; anything else might be a credential.
 _HARMLESS = frozenset({"accept", "accept-language", "content-type", "user-agent"})
 

@@ -173,9 +173,7 @@ class FirstAdmin:
     location: str
 
 
-def bootstrap(
-    connection: Connection, admin: FirstAdmin, hash_password: Callable[[str], str]
-) -> Credentials | None:
+def bootstrap(connection: Connection, admin: FirstAdmin, hash_password: Callable[[str], str]) -> Credentials | None:
     """Make the first organization with its owner and an API key; None when there is an organization already."""
     locations.ensure(connection, admin.location)
     if connection.exec_driver_sql(_ANY_ORGANIZATION).first() is not None:

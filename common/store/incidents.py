@@ -174,10 +174,7 @@ def open_all(connection: Connection, openings: Sequence[Opening]) -> dict[tuple[
     ours = [o for o in openings if o.id in opened]
     _record(
         connection,
-        [
-            Alteration(o.id, EventType.OPENED, o.at, o.correlation_id, data=dict(o.cause), actor=o.actor)
-            for o in ours
-        ],
+        [Alteration(o.id, EventType.OPENED, o.at, o.correlation_id, data=dict(o.cause), actor=o.actor) for o in ours],
     )
     ids = {(o.org_id, o.dedup_key): o.id for o in ours}
     if len(ours) < len(openings):
@@ -242,7 +239,14 @@ def set_status(
 
 
 def close_for_monitor(
-    connection: Connection, *, monitor_no: int, reason: str, message: str, config_floor: int, actor: str, at: datetime,
+    connection: Connection,
+    *,
+    monitor_no: int,
+    reason: str,
+    message: str,
+    config_floor: int,
+    actor: str,
+    at: datetime,
     request_id: str,
 ) -> None:
     """Resolve a monitor's open incident because it was paused or deleted, and start its votes and state over."""

@@ -153,7 +153,9 @@ UPDATE votes SET version = version + 1, health = %(released)s, not_up = 0, down 
 
 def read(connection: Connection, keys: Sequence[VoteKey]) -> dict[VoteKey, StoredVote]:
     """The votes of these keys; a key without a row (monitor or location removed) is absent."""
-    rows = connection.exec_driver_sql(_READ, {"monitors": integers(k[0] for k in keys), "locations": integers(k[1] for k in keys)})
+    rows = connection.exec_driver_sql(
+        _READ, {"monitors": integers(k[0] for k in keys), "locations": integers(k[1] for k in keys)}
+    )
     return {(row[0], row[1]): _stored(row) for row in rows}
 
 

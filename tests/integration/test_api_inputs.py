@@ -243,9 +243,7 @@ def test_values_of_the_wrong_kind_in_any_field_make_no_server_error(world: World
         good = BODIES.get(route.operation_id) or {"email": "a@b.c", "password": "x"}
         for field in model.model_fields:
             for value in values:
-                response = world.alice.call(
-                    route.method, route.path.replace("<key>", "k"), json={**good, field: value}
-                )
+                response = world.alice.call(route.method, route.path.replace("<key>", "k"), json={**good, field: value})
                 assert response.status_code < 500, (route.operation_id, field, str(value)[:40], response.text)
 
 

@@ -470,7 +470,10 @@ RETARGETED = [
     ({"target": "http://192.0.2.8/health"}, 400),  # another host would receive it
     ({"target": "http://192.0.2.7:81/health"}, 400),  # so would another port
     ({"target": "https://192.0.2.7/health"}, 400),  # and another scheme
-    ({"target": "http://192.0.2.8/health", "http": {"headers": {"Authorization": {"secret": "new"}}}}, 200),  # sent again
+    (
+        {"target": "http://192.0.2.8/health", "http": {"headers": {"Authorization": {"secret": "new"}}}},
+        200,
+    ),  # sent again
     ({"target": "http://192.0.2.8/health", "http": {"headers": None}}, 200),  # removed
 ]
 

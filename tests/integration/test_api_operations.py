@@ -95,9 +95,7 @@ def test_without_redis_only_check_now_is_unavailable(world: World) -> None:
         assert lost.alice.make_monitor()["config_version"] == 1
 
 
-def test_an_unexpected_error_tells_nothing_and_is_logged_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unexpected_error_tells_nothing_and_is_logged_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(*_arguments: Any, **_more: Any) -> None:
         raise RuntimeError("the canary in the mine")
 

@@ -267,9 +267,23 @@ def test_ipv6_targets_work() -> None:
 
 #: hosts that must never be connected to, in any spelling
 FORBIDDEN_HOSTS = [
-    "169.254.169.254", "0xA9FEA9FE", "2852039166", "169.254.43518", "[::ffff:a9fe:a9fe]", "[64:ff9b::a9fe:a9fe]",
-    "[2002:a9fe:a9fe::]", "[fd00:ec2::254]", "100.100.100.200", "0.0.0.0", "[::]", "0", "[fe80::1]", "224.0.0.1",
-    "user@169.254.169.254", "\uff11\uff16\uff19.254.169.254", "169。254。169。254",
+    "169.254.169.254",
+    "0xA9FEA9FE",
+    "2852039166",
+    "169.254.43518",
+    "[::ffff:a9fe:a9fe]",
+    "[64:ff9b::a9fe:a9fe]",
+    "[2002:a9fe:a9fe::]",
+    "[fd00:ec2::254]",
+    "100.100.100.200",
+    "0.0.0.0",
+    "[::]",
+    "0",
+    "[fe80::1]",
+    "224.0.0.1",
+    "user@169.254.169.254",
+    "\uff11\uff16\uff19.254.169.254",
+    "169。254。169。254",
 ]
 
 
@@ -350,8 +364,14 @@ def test_a_redirect_without_location_is_the_response() -> None:
 
 #: status, method → the method of the next request
 METHODS = [
-    (301, "POST", "GET"), (302, "POST", "GET"), (303, "PUT", "GET"), (303, "HEAD", "HEAD"),
-    (302, "PUT", "PUT"), (307, "POST", "POST"), (308, "PUT", "PUT"), (301, "HEAD", "HEAD"),
+    (301, "POST", "GET"),
+    (302, "POST", "GET"),
+    (303, "PUT", "GET"),
+    (303, "HEAD", "HEAD"),
+    (302, "PUT", "PUT"),
+    (307, "POST", "POST"),
+    (308, "PUT", "PUT"),
+    (301, "HEAD", "HEAD"),
 ]
 
 
@@ -434,7 +454,9 @@ CERTIFICATES = [
 
 @pytest.mark.parametrize(("certificate", "reason"), CERTIFICATES)
 def test_a_certificate_is_verified_unless_told_otherwise(
-    authority: Authority, certificate: Any, reason: Reason,
+    authority: Authority,
+    certificate: Any,
+    reason: Reason,
 ) -> None:
     async def main() -> None:
         context = authority.context(*certificate["hosts"], **{key: True for key in certificate if key != "hosts"})

@@ -37,8 +37,16 @@ every_probe = pytest.mark.parametrize("type_", sorted(PROBES))
 
 def config(type_: str, host: str, port: int, **changes: Any) -> MonitorConfig:
     values = {
-        "monitor_no": 1, "monitor_id": "m", "org_id": "o", "config_version": 1, "type": type_, "name": "n",
-        "target": TARGETS[type_].format(host, port), "interval_s": 30, "timeout_s": 2.0, "policy": Policy(),
+        "monitor_no": 1,
+        "monitor_id": "m",
+        "org_id": "o",
+        "config_version": 1,
+        "type": type_,
+        "name": "n",
+        "target": TARGETS[type_].format(host, port),
+        "interval_s": 30,
+        "timeout_s": 2.0,
+        "policy": Policy(),
     }
     return MonitorConfig(**(values | changes))
 
@@ -240,7 +248,8 @@ def test_http_judges_status_headers_and_body() -> None:
             monitor = config("http", "127.0.0.1", target.port, assertions=one_more, config_version=3)
             found = await look(monitor, ctx)
             assert (found.reason, found.failed_assertion and found.failed_assertion.seen) == (
-                Reason.BODY_MISMATCH, "database away",
+                Reason.BODY_MISMATCH,
+                "database away",
             )
 
     run(main())

@@ -132,9 +132,7 @@ def test_garbage_is_set_aside_and_the_queue_goes_on(seed: Seed, roles: Roles, qu
     wait_until(lambda: seed.count("results") == 2, 5)
 
 
-def test_what_a_killed_worker_held_is_made_up_by_another(
-    seed: Seed, roles: Roles, queue: Queue, target: Sink
-) -> None:
+def test_what_a_killed_worker_held_is_made_up_by_another(seed: Seed, roles: Roles, queue: Queue, target: Sink) -> None:
     numbers = seed.monitors([target.url("/slow")] * 20, interval_s=60)
     victim = roles.worker()
     now = seed.now_ms()

@@ -213,9 +213,7 @@ def test_of_two_writers_on_one_monitor_the_loser_judges_again_on_top_and_nothing
     assert bench.vote(number)[:2] == (Health.PENDING, 2)  # slot 1 came too late to vote
 
 
-def test_many_writers_at_once_lose_no_result_and_open_one_incident_per_monitor(
-    bench: Bench, database_url: str
-) -> None:
+def test_many_writers_at_once_lose_no_result_and_open_one_incident_per_monitor(bench: Bench, database_url: str) -> None:
     numbers = [bench.monitor() for _ in range(12)]
     databases = [Database(database_url, DatabaseRole.WORKER, application="w", pool_size=1) for _ in range(4)]
     writers = [bench.another(database) for database in databases]

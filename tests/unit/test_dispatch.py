@@ -132,7 +132,7 @@ def test_a_standby_remembers_only_confirmations_that_a_dying_leader_may_leave_be
     bench.lead()
     bench.run(100)
     assert [check.monitor_no for check in bench.checks(Lane.URGENT)] == [2]
-    assert bench.dispatcher._confirmed.keys() == {(2, 1)}
+    assert bench.dispatcher._confirmations._known.keys() == {(2, 1)}
 
 
 def test_a_confirmation_that_is_due_while_the_lease_lapses_is_dispatched_afterwards(bench: Bench) -> None:

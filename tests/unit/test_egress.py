@@ -67,7 +67,9 @@ TABLE = [
 
 @pytest.mark.parametrize(("address", "internal", "public"), TABLE)
 def test_an_address_is_judged_by_what_it_really_reaches(
-    address: str, internal: Denial | None, public: Denial | None,
+    address: str,
+    internal: Denial | None,
+    public: Denial | None,
 ) -> None:
     assert judge(address, INTERNAL) is internal
     assert judge(address, PUBLIC) is public

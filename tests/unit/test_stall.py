@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from worker.stall import StallWatch
+import pytest
+
+from worker.stall import TICK_S, LoopLag
 
 
 class Clock:
@@ -12,37 +14,47 @@ class Clock:
         return self.now
 
 
-def watched() -> tuple[StallWatch, Clock]:
+def ticking() -> tuple[LoopLag, Clock]:
     clock = Clock()
-    watch = StallWatch(clock)
-    watch.tick()
-    return watch, clock
+    lag = LoopLag(clock)
+    lag.tick()
+    return lag, clock
 
 
-def test_ticks_in_time_are_no_stall() -> None:
-    watch, clock = watched()
-    for _ in range(50):
-        clock.now += 0.3
-        watch.tick()
-    assert not watch.stalled_since(0.0)
+def test_ticks_in_time_add_up_to_nothing() -> None:
+    lag, clock = ticking()
+    for _ in range(1000):
+        clock.now += TICK_S
+        lag.tick()
+    assert lag.total_s() == pytest.approx(0)
+    assert not lag.blames_us(0.0, 1.0)
 
 
-def test_a_late_tick_is_a_stall_for_every_probe_that_had_begun() -> None:
-    watch, clock = watched()
+def test_a_long_stop_is_to_blame_for_every_probe_that_had_begun() -> None:
+    lag, clock = ticking()
+    before = lag.total_s()
     clock.now += 8.0  # stopped, or the machine was frozen
-    watch.tick()
-    assert watch.stalled_since(99.0), "begun before the stall"
-    assert watch.stalled_since(107.9), "begun while we stood still"
-    clock.now += 0.1
-    watch.tick()
-    assert not watch.stalled_since(108.05), "begun after it"
+    lag.tick()
+    assert lag.blames_us(before, 10.0)
+    assert not lag.blames_us(lag.total_s(), 1.0), "a probe that begins after it"
 
 
-def test_a_stall_shows_before_its_tick_comes() -> None:
-    watch, clock = watched()
-    clock.now += 0.61
-    assert watch.stalled_since(100.5)
+def test_a_stop_shows_before_its_tick_comes() -> None:
+    lag, clock = ticking()
+    before = lag.total_s()
+    clock.now += 0.5
+    assert lag.blames_us(before, 1.0)
 
 
-def test_before_the_first_tick_nothing_is_a_stall() -> None:
-    assert not StallWatch(Clock()).stalled_since(0.0)
+def test_many_small_delays_count_together() -> None:
+    lag, clock = ticking()
+    before = lag.total_s()
+    for _ in range(5):
+        clock.now += TICK_S + 0.06
+        lag.tick()
+    assert lag.blames_us(before, 1.0), "0.3 s of a 1 s timeout were ours"
+    assert not lag.blames_us(before, 10.0), "of ten seconds they are little"
+
+
+def test_before_the_first_tick_nothing_is_late() -> None:
+    assert LoopLag(Clock()).total_s() == 0

@@ -48,7 +48,12 @@ class Probe(Protocol):
     """
 
     async def __call__(
-        self, config: MonitorConfig, deadline_s: float, ctx: ProbeContext, trace_id: str | None = None, /,
+        self,
+        config: MonitorConfig,
+        deadline_s: float,
+        ctx: ProbeContext,
+        trace_id: str | None = None,
+        /,
     ) -> Observation:
         """See above."""
         ...

@@ -11,7 +11,11 @@ from worker.probes.base import ProbeContext, failed
 
 
 async def probe(
-    config: MonitorConfig, deadline_s: float, ctx: ProbeContext, trace_id: str | None = None, /,
+    config: MonitorConfig,
+    deadline_s: float,
+    ctx: ProbeContext,
+    trace_id: str | None = None,
+    /,
 ) -> Observation:
     """Request the target; latency is the total, redirects and look-up included."""
     try:
@@ -22,13 +26,20 @@ async def probe(
     exchange = await ctx.engine.send(_request(config, deadline_s, compiled, trace_id))
     if exchange.reason:
         return failed(
-            exchange.reason, exchange.message, exchange.phases, code=exchange.status, address=exchange.address,
+            exchange.reason,
+            exchange.message,
+            exchange.phases,
+            code=exchange.status,
+            address=exchange.address,
         )
     return _judge(exchange, compiled)
 
 
 def _request(
-    config: MonitorConfig, deadline_s: float, compiled: CompiledAssertions, trace_id: str | None,
+    config: MonitorConfig,
+    deadline_s: float,
+    compiled: CompiledAssertions,
+    trace_id: str | None,
 ) -> HttpRequest:
     options = config.http
     return HttpRequest(

@@ -9,7 +9,9 @@ from worker.probes import http, tcp
 from worker.probes.base import Probe
 
 #: Monitor type → its probe.
-PROBES: Mapping[str, Probe] = MappingProxyType({
-    "http": http.probe,
-    "tcp": tcp.probe,
-})
+PROBES: Mapping[str, Probe] = MappingProxyType(
+    {
+        "http": http.probe,
+        "tcp": tcp.probe,
+    }
+)

@@ -20,7 +20,11 @@ _MAX_ADDRESSES = 3
 
 
 async def probe(
-    config: MonitorConfig, deadline_s: float, ctx: ProbeContext, _trace_id: str | None = None, /,
+    config: MonitorConfig,
+    deadline_s: float,
+    ctx: ProbeContext,
+    _trace_id: str | None = None,
+    /,
 ) -> Observation:
     """Resolve, judge, connect, close. `tcp://host:port` and `host:port` mean the same."""
     started = time.perf_counter()
@@ -36,7 +40,11 @@ async def probe(
 
 
 async def _probe_endpoint(
-    endpoint: tuple[Host, int], config: MonitorConfig, ctx: ProbeContext, phases: Phases, deadline: float,
+    endpoint: tuple[Host, int],
+    config: MonitorConfig,
+    ctx: ProbeContext,
+    phases: Phases,
+    deadline: float,
 ) -> Observation:
     host, port = endpoint
     asked = time.perf_counter()
