@@ -21,7 +21,8 @@ body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1r
 h1{margin-bottom:0}h2{border-bottom:1px solid #ccd;margin-top:2.5rem;text-transform:capitalize}
 details{border:1px solid #dde;border-radius:6px;margin:.5rem 0;padding:.4rem .8rem}summary{cursor:pointer}
 code,pre{font:13px/1.45 ui-monospace,monospace}pre{background:#f4f5f9;overflow:auto;padding:.6rem;border-radius:4px}
-b.m{display:inline-block;min-width:4.2rem;color:#1a6e3c}b.POST,b.PUT,b.PATCH{color:#8a5a00}b.DELETE{color:#b3261e}.q{color:#667}td,th{padding:.1rem 1rem .1rem 0;text-align:left}
+b.m{display:inline-block;min-width:4.2rem;color:#1a6e3c}b.POST,b.PUT,b.PATCH{color:#8a5a00}b.DELETE{color:#b3261e}
+.q{color:#667}td,th{padding:.1rem 1rem .1rem 0;text-align:left}
 @media(prefers-color-scheme:dark){
 body{background:#14161c;color:#dde}pre{background:#1e212b}details{border-color:#334}a{color:#8ab4ff}.q{color:#99a}
 b.m{color:#6dd58c}b.POST,b.PUT,b.PATCH{color:#f0b849}b.DELETE{color:#ff8a80}}
@@ -34,7 +35,8 @@ _PAGE = """<!doctype html>
 <p><a href="/openapi.json">openapi.json</a> · OpenAPI {{ spec.openapi }}</p>
 {% for tag in spec.tags %}<h2>{{ tag.name }}</h2>
 {% for path, methods in spec.paths.items() %}{% for method, op in methods.items() if tag.name in op.tags %}
-<details id="{{ op.operationId }}"><summary><b class="m {{ method|upper }}">{{ method|upper }}</b> <code>{{ path }}</code>
+<details id="{{ op.operationId }}"><summary>
+<b class="m {{ method|upper }}">{{ method|upper }}</b> <code>{{ path }}</code>
 <span class="q">{{ prose(op.summary) }}</span></summary><p>{{ prose(op.description) }}</p>
 {% if op["x-permission"] %}<p class="q">Permission: <code>{{ op["x-permission"] }}</code></p>{% endif %}
 {% if op.parameters %}<table><tr><th>Parameter</th><th>In</th><th>Schema</th></tr>

@@ -217,7 +217,7 @@ def new_batch_id() -> str:
     return secrets.token_hex(8)
 
 
-def enqueue_checks(
+def enqueue_checks(  # noqa: PLR0913 - the last two are for the logs
     broker: QueueBroker, lane: Lane, location: str, checks: Sequence[Check], *, batch_id: str = "", epoch: int = 0
 ) -> int:
     """Put checks into a lane, up to 100 a message; how many messages. Raises Unavailable when Redis is away."""

@@ -55,7 +55,8 @@ class Settings(BaseModel):
     data_dir: Path = Field(
         default_factory=_default_data_dir,
         alias="TOCSIN_DATA_DIR",
-        description="Where the embedded servers, keys and credentials live. Default ./.tocsin, as root /var/lib/tocsin.",
+        description="Where the embedded servers, keys and credentials live. Default ./.tocsin, for root /var/lib/"
+        "tocsin.",
     )
     bind: str = Field("127.0.0.1", alias="TOCSIN_BIND", description="Address the API listens on.")
     port: int = Field(8000, ge=1, le=65535, alias="TOCSIN_PORT", description="Port the API listens on.")
@@ -96,7 +97,8 @@ class Settings(BaseModel):
     jwt_key: SecretStr | None = Field(
         None,
         alias="TOCSIN_JWT_KEY",
-        description="Signs access tokens, ≥ 32 characters; generated into the data directory with the embedded servers.",
+        description="Signs access tokens, 32 characters or more; generated into the data directory with the embedded "
+        "servers.",
     )
     encryption_keys: SecretStr | None = Field(
         None,
@@ -244,7 +246,7 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
     Raises SettingsError that names every wrong variable; an unknown TOCSIN_ variable is wrong too (a typo would
     otherwise be silently ignored).
     """
-    environ = os.environ if environ is None else environ
+    environ = os.environ if environ is None else environ  # noqa: TID251 - the one reader
     values: dict[str, Any] = {}
     problems: list[str] = []
     for variable, text in environ.items():
@@ -275,7 +277,7 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
 
 def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
     """The environment of a role's process that `tocsin up` starts: ours, with these settings put in."""
-    environ = {name: value for name, value in os.environ.items() if _variable_of(name) is None}
+    environ = {name: value for name, value in os.environ.items() if _variable_of(name) is None}  # noqa: TID251
     for variable, name in VARIABLES.items():
         value = getattr(settings, name)
         if isinstance(value, SecretStr):

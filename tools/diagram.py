@@ -17,7 +17,7 @@ def render() -> str:
     lines = ["```mermaid", "stateDiagram-v2", "    [*] --> pending"]
     for health, rows in VOTE_TABLE.items():
         lines += [
-            f"    {health.label} --> {new.label}: {threshold}_threshold × {_STREAKS[streak]}"
+            f"    {health.label} --> {new.label}: {threshold}_threshold in a row {_STREAKS[streak]}"
             for streak, threshold, new in rows
         ]
     lines += [f"    {Health.DOWN.label} --> {Health.RELEASED.label}: resolved by hand", "```", ""]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def integers(values: Iterable[int | None]) -> str:
-    """A literal for smallint[], int[] or bigint[]; None is NULL. Enums and booleans have to be plain integers by then."""
+    """A literal for smallint[], int[] or bigint[]; None is NULL. Enums and booleans must be plain integers by then."""
     return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
 
 

@@ -20,7 +20,7 @@ __all__ = ["Connection", "Database", "DatabaseRole", "Listener", "Trouble", "cla
 
 
 class DatabaseRole(StrEnum):
-    """The role a transaction takes (SET LOCAL ROLE): the login itself may be a superuser and would bypass everything."""
+    """The role a transaction takes (SET LOCAL ROLE): the login may be a superuser, who would bypass everything."""
 
     OWNER = "tocsin_owner"
     API = "tocsin_api"
@@ -72,7 +72,7 @@ class Database:
     `durable`, a commit may be lost if the server crashes within the next half second, unless `commit_durably` asks.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a limit that a service sets by name
         self,
         url: str,
         role: DatabaseRole,
@@ -122,8 +122,8 @@ class Database:
         when the database cannot be reached and Contended when another transaction won.
         """
         try:
-            with self._engine.connect() as connection:
-                connection = connection.execution_options(org_id=org_id)
+            with self._engine.connect() as plain:
+                connection = plain.execution_options(org_id=org_id)
                 with connection.begin():
                     yield connection
         except (DBAPIError, PoolTimeout, psycopg.Error) as error:  # the last from _take_role, which has no wrapper

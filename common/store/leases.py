@@ -51,7 +51,9 @@ def acquire(connection: Connection, name: str, holder: str, *, ttl_s: float) -> 
     return None if row is None else Grant(row[0], to_ms(row[1]))
 
 
-def renew(connection: Connection, name: str, holder: str, *, epoch: int, ttl_s: float, dispatched_to_ms: int) -> bool:
+def renew(  # noqa: PLR0913 - one column each
+    connection: Connection, name: str, holder: str, *, epoch: int, ttl_s: float, dispatched_to_ms: int
+) -> bool:
     """Whether the lease is still ours, and now for another `ttl_s`."""
     parameters = {
         "name": name,

@@ -16,8 +16,8 @@ from common.store.engine import Connection
 _APPEND = """
 INSERT INTO results (scheduled_at, monitor_no, config_version, dns_ms, connect_ms, tls_ms, ttfb_ms, total_ms, location,
                      reason, code, verdict, kind)
-SELECT to_timestamp(u.slot_ms / 1000.0::float8), u.monitor_no, u.config_version, u.dns_ms, u.connect_ms, u.tls_ms, u.ttfb_ms,
-       u.total_ms, u.location, u.reason, u.code, u.verdict, u.kind
+SELECT to_timestamp(u.slot_ms / 1000.0::float8), u.monitor_no, u.config_version, u.dns_ms, u.connect_ms, u.tls_ms,
+       u.ttfb_ms, u.total_ms, u.location, u.reason, u.code, u.verdict, u.kind
   FROM unnest(
     %(slots)s::bigint[], %(monitors)s::int[], %(configs)s::int[], %(dns)s::real[], %(connect)s::real[],
     %(tls)s::real[], %(ttfb)s::real[], %(total)s::real[], %(locations)s::smallint[], %(reasons)s::smallint[],

@@ -75,7 +75,8 @@ SELECT {_COLUMNS}
 # writer holds right now is skipped: that writer will change its version anyway.
 _COMMIT = """
 WITH judged AS (
-  SELECT u.*, to_timestamp(slot_ms / 1000.0::float8) AS last_slot, to_timestamp(confirm_ms / 1000.0::float8) AS confirm_at
+  SELECT u.*, to_timestamp(slot_ms / 1000.0::float8) AS last_slot,
+         to_timestamp(confirm_ms / 1000.0::float8) AS confirm_at
     FROM unnest(
       %(monitors)s::int[], %(locations)s::smallint[], %(versions)s::int[], %(slots)s::bigint[],
       %(healths)s::smallint[], %(not_ups)s::smallint[], %(downs)s::smallint[], %(ups)s::smallint[],
