@@ -16,6 +16,7 @@ from common import log
 from common.domain.errors import Conflict, FieldError, ValidationFailed
 from common.store import incidents, locations, monitors, votes
 from common.store.engine import Connection
+from common.store.incidents import Deed
 from common.store.monitors import MonitorSettings, Rewrite
 from common.vault import SecretUnreadable
 
@@ -104,12 +105,9 @@ def _close(connection: Connection, row: Mapping[str, Any], reason: str, message:
     incidents.close_for_monitor(
         connection,
         monitor_no=row["monitor_no"],
-        reason=reason,
-        message=message,
+        cause={"reason": reason, "message": message},
         config_floor=row["config_version"] + 1,
-        actor=caller().actor,
-        at=monitors.now(connection),
-        request_id=request_id(),
+        deed=Deed(caller().actor, monitors.now(connection), request_id()),
     )
 
 

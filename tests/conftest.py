@@ -29,6 +29,9 @@ def servers() -> Iterator[EmbeddedUrls]:
     data_dir.chmod(0o755)
     with EmbeddedServers(data_dir, lambda _line: None) as owned:
         urls = owned.start()
+        # A database per test is a directory per test: what must survive a crash of the machine is not tested here.
+        _admin(urls, "ALTER SYSTEM SET fsync = off")
+        _admin(urls, "SELECT pg_reload_conf()")
         template = _database_url(urls, "tocsin_template")
         _admin(urls, "CREATE DATABASE tocsin_template")
         migrate(template)

@@ -21,7 +21,7 @@ from common.http.engine import HttpEngine
 from common.http.resolver import Resolver
 from common.store import incidents
 from common.store.engine import Database
-from common.store.incidents import Alteration, Opening
+from common.store.incidents import Alteration, Deed, Opening
 from common.vault import Vault, generate_key
 from notifier.channels.base import Context
 from notifier.channels.registry import CHANNELS
@@ -58,9 +58,13 @@ class World:
         self.run(
             "INSERT INTO channels (id, org_id, name, type, config, secrets, is_default)"
             " VALUES (%(id)s, %(org)s, 'hook', %(type)s, %(config)s, %(secrets)s, %(default)s)",
-            id=id_, org=self.org_id, type=type_, config=Jsonb({"url": url}), default=is_default,
+            id=id_,
+            org=self.org_id,
+            type=type_,
+            config=Jsonb({"url": url}),
+            default=is_default,
             secrets=None if secrets is None else sealed,
-        )  # fmt: skip
+        )
         return id_
 
     def open(self, count: int = 1, *, correlation_id: str = "a" * 32) -> list[str]:
@@ -84,9 +88,12 @@ class World:
     def comment(self, incident: str) -> None:
         with self.worker.begin() as connection:
             incidents.comment(
-                connection, org_id=self.org_id, incident_id=incident, body="looking", actor="tocsin", at=utc_now(),
-                request_id="r",
-            )  # fmt: skip
+                connection,
+                org_id=self.org_id,
+                incident_id=incident,
+                body="looking",
+                deed=Deed("tocsin", utc_now(), "r"),
+            )
 
     def relay(self) -> Relay:
         """A relay that hints nobody."""

@@ -7,7 +7,7 @@ if people are to hear of it, an outbox row is in the same transaction.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,6 @@ from common.domain.health import State
 from common.domain.incident import ANNOUNCED, EventType, Severity, Status, move, priority_of
 from common.store import votes
 from common.store.engine import Connection
-from common.store.keyset import BEGINNING
 
 #: What PostgreSQL tells the relay (a hint; it also looks by itself).
 OUTBOX_CHANNEL = "tocsin_outbox"
@@ -104,7 +103,7 @@ _NOTIFY = f"NOTIFY {OUTBOX_CHANNEL}"
 # A comment or another note moves the version too, so that the timeline has no gap and no two events share a place.
 _TOUCH = "UPDATE incidents SET version = version + 1 WHERE id = %(id)s"
 
-_LOCK_ONE = "SELECT status, monitor_id::text FROM incidents WHERE org_id = %(org_id)s AND id = %(id)s FOR UPDATE"
+_LOCK_ONE = "SELECT status FROM incidents WHERE org_id = %(org_id)s AND id = %(id)s FOR UPDATE"
 _MONITOR_NO = """
 SELECT m.monitor_no FROM incidents i JOIN monitors m ON m.org_id = i.org_id AND m.id = i.monitor_id
  WHERE i.org_id = %(org_id)s AND i.id = %(id)s
@@ -112,23 +111,6 @@ SELECT m.monitor_no FROM incidents i JOIN monitors m ON m.org_id = i.org_id AND 
 _ADOPT = """
 SELECT org_id::text, dedup_key, id::text FROM incidents
  WHERE org_id = ANY(%(orgs)s::uuid[]) AND dedup_key = ANY(%(keys)s) AND status <> 'resolved'
-"""
-
-_GET = f"SELECT {DOCUMENT} FROM incidents i WHERE i.org_id = %(org_id)s AND i.id = %(id)s"
-_EVENTS = """
-SELECT id::text, type, at, actor, data, seq, version FROM incident_events
- WHERE org_id = %(org_id)s AND incident_id = %(incident_id)s AND version > %(after)s
- ORDER BY version LIMIT %(limit)s
-"""
-# Newest first; the cursor is the last row's (opened_at, id). Filters that are NULL do not filter.
-_LIST = f"""
-SELECT {DOCUMENT}, i.opened_at, i.id::text FROM incidents i
- WHERE i.org_id = %(org_id)s
-   AND (%(status)s::text[] IS NULL OR i.status = ANY(%(status)s::text[]))
-   AND (%(severity)s::text[] IS NULL OR i.severity = ANY(%(severity)s::text[]))
-   AND (%(monitor_id)s::uuid IS NULL OR i.monitor_id = %(monitor_id)s::uuid)
-   AND (i.opened_at, i.id) < (%(before_at)s::timestamptz, %(before_id)s::uuid)
- ORDER BY i.opened_at DESC, i.id DESC LIMIT %(limit)s
 """
 
 
@@ -164,6 +146,15 @@ class Alteration:
     cause: Mapping[str, Any] | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     actor: str = "tocsin"
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """Who does something by hand, when, and in which request."""
+
+    actor: str
+    at: datetime
+    request_id: str
 
 
 def open_all(connection: Connection, openings: Sequence[Opening]) -> dict[tuple[str, str], str]:
@@ -206,10 +197,8 @@ def alter_all(connection: Connection, alterations: Sequence[Alteration]) -> set[
     return changed
 
 
-def set_status(
-    connection: Connection, *, org_id: str, incident_id: str, wanted: Status, actor: str, at: datetime, request_id: str
-) -> dict[str, Any]:
-    """Move an incident by hand; the incident afterwards. Raises NotFound and InvalidTransition.
+def set_status(connection: Connection, *, org_id: str, incident_id: str, wanted: Status, deed: Deed) -> None:
+    """Move an incident by hand. Raises NotFound and InvalidTransition.
 
     Resolving a monitor's incident releases its failing votes: it opens again only after a whole threshold of further
     scheduled failures.
@@ -220,117 +209,46 @@ def set_status(
     if monitor_no is not None and wanted is Status.RESOLVED:
         votes.lock(connection, [monitor_no])
         facts = votes.lock_states(connection, [monitor_no])[monitor_no]
-    row = connection.exec_driver_sql(_LOCK_ONE, keys).first()
-    if row is None:
-        raise NotFound("incident")
-    if move(Status(row[0]), wanted):
-        type_ = EventType.ACKNOWLEDGED if wanted is Status.ACKNOWLEDGED else EventType.RESOLVED
-        alter_all(
-            connection,
-            [Alteration(incident_id, type_, at, request_id, status=wanted, data={"by": "hand"}, actor=actor)],
-        )
-        if facts is not None and facts.open_incident == incident_id:
-            votes.release(connection, monitor_no=facts.monitor_no)
-            votes.save_states(
-                connection,
-                [votes.StateUpdate(facts.monitor_no, State(facts.state.health), None, incident_id, 0)],
-            )
-    return get(connection, org_id=org_id, incident_id=incident_id)
+    status = _lock(connection, org_id=org_id, incident_id=incident_id)
+    if not move(status, wanted):
+        return
+    type_ = EventType.ACKNOWLEDGED if wanted is Status.ACKNOWLEDGED else EventType.RESOLVED
+    alter_all(connection, [replace(_by_hand(incident_id, type_, deed, {"by": "hand"}), status=wanted)])
+    if facts is not None and facts.open_incident == incident_id:
+        votes.release(connection, monitor_no=facts.monitor_no)
+        released = votes.StateUpdate(facts.monitor_no, State(facts.state.health), None, incident_id, 0)
+        votes.save_states(connection, [released])
 
 
 def close_for_monitor(
-    connection: Connection,
-    *,
-    monitor_no: int,
-    reason: str,
-    message: str,
-    config_floor: int,
-    actor: str,
-    at: datetime,
-    request_id: str,
+    connection: Connection, *, monitor_no: int, cause: Mapping[str, str], config_floor: int, deed: Deed
 ) -> None:
     """Resolve a monitor's open incident because it was paused or deleted, and start its votes and state over."""
     votes.lock(connection, [monitor_no])
     facts = votes.lock_states(connection, [monitor_no])[monitor_no]
     votes.reset(connection, monitor_no=monitor_no, config_floor=config_floor)
     if facts.open_incident is not None:
-        cause = {"reason": reason, "message": message}
-        alter_all(
-            connection,
-            [
-                Alteration(
-                    facts.open_incident,
-                    EventType.RESOLVED,
-                    at,
-                    request_id,
-                    status=Status.RESOLVED,
-                    cause=cause,
-                    data=cause,
-                    actor=actor,
-                )
-            ],
-        )
-    votes.save_states(connection, [votes.StateUpdate(monitor_no, State(), None, None, to_ms(at))])
+        closing = _by_hand(facts.open_incident, EventType.RESOLVED, deed, cause)
+        alter_all(connection, [replace(closing, status=Status.RESOLVED, cause=cause)])
+    votes.save_states(connection, [votes.StateUpdate(monitor_no, State(), None, None, to_ms(deed.at))])
 
 
-def comment(
-    connection: Connection, *, org_id: str, incident_id: str, body: str, actor: str, at: datetime, request_id: str
-) -> None:
+def comment(connection: Connection, *, org_id: str, incident_id: str, body: str, deed: Deed) -> None:
     """Append a comment to the timeline. Raises NotFound."""
-    if connection.exec_driver_sql(_LOCK_ONE, {"org_id": org_id, "id": incident_id}).first() is None:
-        raise NotFound("incident")
+    _lock(connection, org_id=org_id, incident_id=incident_id)
     connection.exec_driver_sql(_TOUCH, {"id": incident_id})
-    _record(
-        connection,
-        [Alteration(incident_id, EventType.COMMENTED, at, request_id, data={"body": body}, actor=actor)],
-    )
+    _record(connection, [_by_hand(incident_id, EventType.COMMENTED, deed, {"body": body})])
 
 
-def get(connection: Connection, *, org_id: str, incident_id: str) -> dict[str, Any]:
-    """One incident as everybody sees it. Raises NotFound."""
-    row = connection.exec_driver_sql(_GET, {"org_id": org_id, "id": incident_id}).first()
+def _lock(connection: Connection, *, org_id: str, incident_id: str) -> Status:
+    row = connection.exec_driver_sql(_LOCK_ONE, {"org_id": org_id, "id": incident_id}).first()
     if row is None:
         raise NotFound("incident")
-    document: dict[str, Any] = row[0]
-    return document
+    return Status(row[0])
 
 
-def list_page(
-    connection: Connection,
-    *,
-    org_id: str,
-    limit: int,
-    before: tuple[datetime, str] | None = None,
-    status: Sequence[str] | None = None,
-    severity: Sequence[str] | None = None,
-    monitor_id: str | None = None,
-) -> list[tuple[dict[str, Any], datetime, str]]:
-    """Newest first: (document, opened_at, id); the last row's two are the cursor of the next page."""
-    before_at, before_id = before or BEGINNING
-    rows = connection.exec_driver_sql(
-        _LIST,
-        {
-            "org_id": org_id,
-            "limit": limit,
-            "status": None if status is None else list(status),
-            "severity": None if severity is None else list(severity),
-            "monitor_id": monitor_id,
-            "before_at": before_at,
-            "before_id": before_id,
-        },
-    )
-    return [(row[0], row[1], row[2]) for row in rows]
-
-
-def events(
-    connection: Connection, *, org_id: str, incident_id: str, after_version: int, limit: int
-) -> list[dict[str, Any]]:
-    """The timeline in order. Raises NotFound when there is no such incident."""
-    get(connection, org_id=org_id, incident_id=incident_id)
-    rows = connection.exec_driver_sql(
-        _EVENTS, {"org_id": org_id, "incident_id": incident_id, "after": after_version, "limit": limit}
-    )
-    return [dict(row) for row in rows.mappings()]
+def _by_hand(incident_id: str, type_: EventType, deed: Deed, data: Mapping[str, Any]) -> Alteration:
+    return Alteration(incident_id, type_, deed.at, deed.request_id, data=data, actor=deed.actor)
 
 
 def _record(connection: Connection, alterations: Sequence[Alteration]) -> None:

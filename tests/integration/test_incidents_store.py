@@ -12,9 +12,9 @@ import pytest
 from common.clock import utc_now
 from common.domain.errors import InvalidTransition, NotFound
 from common.domain.incident import ANNOUNCED, EventType, Severity, Status
-from common.store import incidents
+from common.store import incidents, incidents_read
 from common.store.engine import Connection, Database, DatabaseRole
-from common.store.incidents import Alteration, Opening
+from common.store.incidents import Alteration, Deed, Opening
 from tests.conftest import Databases
 from tests.stack import Seed
 
@@ -44,10 +44,10 @@ def alter(databases: Databases, *items: Alteration) -> set[str]:
 
 def set_status(databases: Databases, seed: Seed, incident: str, wanted: Status) -> dict[str, Any]:
     with databases.api.begin(seed.org_id) as connection:
-        return incidents.set_status(
-            connection, org_id=seed.org_id, incident_id=incident, wanted=wanted, actor="user:alice", at=utc_now(),
-            request_id="r",
-        )  # fmt: skip
+        incidents.set_status(
+            connection, org_id=seed.org_id, incident_id=incident, wanted=wanted, deed=Deed("user:alice", utc_now(), "r")
+        )
+        return incidents_read.get(connection, org_id=seed.org_id, incident_id=incident)
 
 
 def timeline(seed: Seed, incident: str) -> list[tuple[int, str]]:
@@ -126,7 +126,7 @@ def test_versions_are_contiguous_whoever_writes_at_the_same_time(
     def act(connection: Connection, number: int) -> None:
         if number % 2:
             incidents.comment(
-                connection, org_id=seed.org_id, incident_id=incident, body="hm", actor="a", at=utc_now(), request_id="r"
+                connection, org_id=seed.org_id, incident_id=incident, body="hm", deed=Deed("a", utc_now(), "r")
             )
         else:
             incidents.alter_all(connection, [Alteration(incident, EventType.EASED, utc_now(), "c")])

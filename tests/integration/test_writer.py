@@ -19,6 +19,7 @@ from common.domain.incident import Status
 from common.domain.monitors import MonitorConfig
 from common.store import incidents, result_log, votes
 from common.store.engine import Database, DatabaseRole
+from common.store.incidents import Deed
 from tests.conftest import Databases
 from tests.stack import Seed
 from worker.judge import Judged
@@ -58,9 +59,18 @@ class Bench:
         number = self.seed.monitor("http://shop", location_ids=places, severity=severity)
         id_ = self.seed.run("SELECT id::text FROM monitors WHERE monitor_no = %s", number)[0][0]
         self.configs[number] = MonitorConfig(
-            number, id_, self.seed.org_id, 1, "http", "http://shop", "http://shop", 30, 10,
-            Policy(**{"failure_threshold": 2, **policy}), tuple(places),
-        )  # fmt: skip
+            number,
+            id_,
+            self.seed.org_id,
+            1,
+            "http",
+            "http://shop",
+            "http://shop",
+            30,
+            10,
+            Policy(**{"failure_threshold": 2, **policy}),
+            tuple(places),
+        )
         return number
 
     def judged(
@@ -371,9 +381,12 @@ def test_results_in_flight_when_a_monitor_is_paused_open_nothing(bench: Bench) -
     in_flight = bench.judged(number, 1, D)
     with bench.databases.owner.begin() as connection:
         incidents.close_for_monitor(
-            connection, monitor_no=number, reason="paused", message="", config_floor=2, actor="tocsin", at=utc_now(),
-            request_id="r",
-        )  # fmt: skip
+            connection,
+            monitor_no=number,
+            cause={"reason": "paused", "message": ""},
+            config_floor=2,
+            deed=Deed("tocsin", utc_now(), "r"),
+        )
     bench.submit([in_flight])
     bench.drain()
     assert bench.events() == []
@@ -388,9 +401,12 @@ def resolve_by_hand(bench: Bench) -> str:
     incident = str(bench.seed.run("SELECT id FROM incidents WHERE status <> 'resolved'")[0][0])
     with bench.databases.api.begin(bench.seed.org_id) as connection:
         incidents.set_status(
-            connection, org_id=bench.seed.org_id, incident_id=incident, wanted=Status.RESOLVED, actor="user:alice",
-            at=utc_now(), request_id="r",
-        )  # fmt: skip
+            connection,
+            org_id=bench.seed.org_id,
+            incident_id=incident,
+            wanted=Status.RESOLVED,
+            deed=Deed("user:alice", utc_now(), "r"),
+        )
     return incident
 
 
