@@ -21,7 +21,7 @@ from common.spawn import watch_parent
 Step = Callable[[], bool]
 
 #: A killed `tocsin up` takes its servers along: nothing that we could still wait for will come back (seconds).
-_ORPHAN_S = 8
+_ORPHAN_S = 5
 
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 

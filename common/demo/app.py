@@ -28,7 +28,8 @@ from common.store.engine import Database, DatabaseRole
 
 _UNUSABLE = 2
 _INTERRUPTED = 130
-_REMOVE_TRIES = 3
+#: Before each try to remove the organization (seconds).
+_REMOVE_AFTER_S = (0.0, 0.5, 1.0)
 
 
 def main() -> int:
@@ -98,13 +99,13 @@ def _organization(stack: Stack, story: Timeline) -> Iterator[str]:
 
 
 def _removed(database: Database, org_id: str) -> bool:
-    for attempt in range(_REMOVE_TRIES):
+    for pause_s in _REMOVE_AFTER_S:
+        time.sleep(pause_s)
         try:
             with database.begin() as connection:
                 remove_organization(connection, org_id)
         except Unavailable:
-            # A deadlock with what the services still finish, or a database that starts again.
-            time.sleep(attempt)
+            continue  # a deadlock with what the services still finish, or a database that starts again
         else:
             return True
     return False

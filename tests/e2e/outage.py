@@ -14,13 +14,17 @@ from tests.sink import Received, Sink
 class Watch:
     """An organization of a stack, its monitors on one endpoint, its webhooks in one sink."""
 
-    def __init__(self, stack: Stack, endpoint: Endpoint, sink: Sink) -> None:
-        self.stack, self.endpoint, self.sink = stack, endpoint, sink
+    def __init__(self, stack: Stack, endpoint: Endpoint, sink: Sink, path: str = "/hook") -> None:
+        self.stack, self.endpoint, self.sink, self.path = stack, endpoint, sink, path
         self.api = stack.api()
-        config = {"url": sink.url()}
-        self.channel = self.api.post("/channels", {"type": "webhook", "name": "sink", "config": config})
+        channel = {"type": "webhook", "name": path, "config": {"url": sink.url(path)}, "is_default": True}
+        self.channel = self.api.post("/channels", channel)
         self.verifier = Webhook(self.channel["secret"])
         self.bystander = self.monitor("bystander")
+
+    def close(self) -> None:
+        """Who comes next wants to hear of their own monitors only."""
+        self.api.call("DELETE", f"/channels/{self.channel['id']}")
 
     def monitor(self, name: str, **fields: Any) -> str:
         """A monitor on a path of its own, once it is up; its id."""
@@ -30,7 +34,11 @@ class Watch:
 
     def webhooks(self, monitor_id: str) -> list[Received]:
         """What the sink accepted about a monitor, in order of arrival."""
-        return [hook for hook in self.sink.accepted() if hook.json["data"]["monitor"]["id"] == monitor_id]
+        return [hook for hook in self.hooks() if hook.json["data"]["monitor"]["id"] == monitor_id]
+
+    def hooks(self) -> list[Received]:
+        """What this watch's channel delivered."""
+        return self.sink.accepted(self.path)
 
     def await_webhooks(self, monitor_id: str, count: int, timeout_s: float = 20.0) -> list[Received]:
         wait_for(lambda: len(self.webhooks(monitor_id)) >= count, f"webhook {count} of {monitor_id}", timeout_s)

@@ -67,12 +67,17 @@ def temp() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with running(TOCSIN_WORKERS="1") as stack:
+        yield stack
+
+
 @dataclass
 class Plays:
     """The demos of this module, side by side: each takes longer than all the rest."""
 
     demos: dict[str, Demo]
-    midway: Stack
     public: Stack
 
     def __getitem__(self, name: str) -> Demo:
@@ -89,12 +94,10 @@ def plays(stack: Stack, temp: Path) -> Iterator[Plays]:
         "running": Demo(temp / "running", TOCSIN_DATA_DIR=str(stack.data_dir)),
         "alone": Demo(temp / "alone", TOCSIN_DATA_DIR=nowhere),
     }
-    one = {"TOCSIN_WORKERS": "1"}
     try:
-        with running(**one) as midway, running(**one, TOCSIN_EGRESS="public") as public:
-            demos["midway"] = Demo(temp / "midway", TOCSIN_DATA_DIR=str(midway.data_dir))
+        with running(TOCSIN_WORKERS="1", TOCSIN_EGRESS="public") as public:
             demos["public"] = Demo(temp / "public", TOCSIN_DATA_DIR=str(public.data_dir))
-            yield Plays(demos, midway, public)
+            yield Plays(demos, public)
     finally:
         for demo in demos.values():
             demo.end()
@@ -123,17 +126,6 @@ def test_ctrl_c_in_the_middle_of_an_outage_leaves_nothing(plays: Plays) -> None:
     assert demo.leftovers() == []
 
 
-def test_a_stack_that_goes_away_in_the_middle_is_said_in_one_line(plays: Plays) -> None:
-    demo = plays["midway"]
-    demo.await_text("the endpoint breaks")
-    plays.midway.stop(signal.SIGKILL)
-    assert demo.wait(30) == 1
-    assert "the stack stopped answering" in demo.text
-    assert "is still in it" in demo.text
-    assert "Traceback" not in demo.text
-    assert demo.leftovers() == []
-
-
 def test_on_a_running_stack_everything_arrives_once_and_nothing_stays(stack: Stack, plays: Plays) -> None:
     assert plays["running"].wait() == 0, plays["running"].text
     assert_story(plays["running"].text)
@@ -157,3 +149,15 @@ def test_where_loopback_is_refused_it_says_so_and_cleans_up(plays: Plays) -> Non
     (line,) = [line for line in demo.text.splitlines() if line.startswith("tocsin demo:")]
     assert "TOCSIN_EGRESS=public" in line
     assert rows_by_table(plays.public)["organizations"] == 1
+
+
+def test_a_stack_that_goes_away_in_the_middle_is_said_in_one_line(stack: Stack, plays: Plays, temp: Path) -> None:
+    plays["running"].wait()  # the same stack, which ends here
+    demo = plays.demos["midway"] = Demo(temp / "midway", TOCSIN_DATA_DIR=str(stack.data_dir))
+    demo.await_text("the endpoint breaks")
+    stack.stop(signal.SIGKILL)
+    assert demo.wait(30) == 1
+    assert "the stack stopped answering" in demo.text
+    assert "is still in it" in demo.text
+    assert "Traceback" not in demo.text
+    assert demo.leftovers() == []

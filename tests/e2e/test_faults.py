@@ -15,7 +15,14 @@ import pytest
 import requests
 
 from tests.e2e.outage import Watch
-from tests.e2e.stack import Stack, wait_for
+from tests.e2e.stack import Stack, running, wait_for
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with running() as stack:
+        yield stack
+
 
 ROLES = ("worker", "scheduler", "notifier", "api")
 MONITORS = 5
@@ -181,10 +188,10 @@ def test_postgres_killed_is_503_with_retry_after_and_never_a_false_2xx(watch: Wa
 
 
 def test_by_the_end_nothing_was_told_twice_and_nobody_waits(watch: Watch) -> None:
-    ids = [hook.headers["webhook-id"] for hook in watch.sink.accepted()]
+    ids = [hook.headers["webhook-id"] for hook in watch.hooks()]
     assert len(ids) == len(set(ids))
     wait_for(lambda: not watch.api.items("/notifications?status=pending"), "settled", 5)
     assert watch.api.items("/notifications?status=dead") == []
     time.sleep(1)
-    assert len(watch.sink.accepted()) == len(ids)
+    assert len(watch.hooks()) == len(ids)
     watch.assert_bystander_unharmed()
