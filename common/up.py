@@ -166,7 +166,9 @@ def _announce(settings: Settings, console: Console, started: float, stop: thread
 
 def _is_ready(settings: Settings) -> bool:
     try:
-        return requests.get(f"{_local_url(settings)}/ready", timeout=2).ok
+        with requests.Session() as session:
+            session.trust_env = False  # a proxy of the environment has no business on the way to ourselves
+            return session.get(f"{_local_url(settings)}/ready", timeout=2).ok
     except requests.RequestException:
         return False
 

@@ -86,7 +86,8 @@ class Wheel:
         self._at_once = [
             self._due(key, entry, entry.check_from_ms)
             for key, entry in self._entries.items()
-            if entry.check_from_ms > since_ms
+            # Made shortly before: the leader before us, if there was one, may not have come to it. Twice is harmless.
+            if entry.check_from_ms > since_ms - _RECENT_MS
         ]
         for key, entry in self._entries.items():
             self._file(key, entry, since_ms)

@@ -26,6 +26,8 @@ MAX_TTL_S = 300.0
 NEGATIVE_TTL_S = 1.0
 #: c-ares keeps "no such name" for as long as the zone says, an hour maybe; we drop its cache this often instead.
 FLUSH_S = 1.0
+#: How often a channel is given up because no server takes a question (seconds).
+RENEW_S = 5.0
 _RECEIVE_BYTES = 1024 * 1024
 #: ARES_AI_NOSORT of ares.h, which pycares does not name: sorting costs a socket per address, our order is IPv4 first.
 _FLAGS = 1 << 7
@@ -66,7 +68,8 @@ class Resolver:
         self._channel: pycares.Channel | None = None
         self._cache: dict[str, tuple[float, Resolution]] = {}
         self._in_flight: dict[str, asyncio.Future[Resolution]] = {}
-        self._flushed_at = 0.0
+        self._retired: pycares.Channel | None = None
+        self._flushed_at = self._renewed_at = float("-inf")
 
     def cached(self, host: str) -> Resolution | None:
         """A fresh answer that needs no waiting, if there is one: the hot path, without a coroutine."""
@@ -107,15 +110,21 @@ class Resolver:
         loop = asyncio.get_running_loop()
         query: asyncio.Future[Resolution] = loop.create_future()
         self._in_flight[host] = query
+        self._ask(loop, host, query, again=False)
+        return query
+
+    def _ask(
+        self, loop: asyncio.AbstractEventLoop, host: str, query: asyncio.Future[Resolution], *, again: bool
+    ) -> None:
         if self._channel is None:
             self._channel = self._open_channel()
-        callback = functools.partial(self._answered_in_thread, loop, host, query)
+        settle = functools.partial(self._settle, loop, host, query, again)
+        callback = functools.partial(self._answered_in_thread, loop, settle)
         try:
             self._channel.getaddrinfo(host, None, flags=_FLAGS, callback=callback)
         except pycares.AresError as error:
             # Some failures come by callback as well; the first one counts.
-            self._settle(host, query, None, error.args[0] if error.args else _errno.ARES_EBADNAME)
-        return query
+            settle(None, error.args[0] if error.args else _errno.ARES_EBADNAME)
 
     def _open_channel(self) -> pycares.Channel:
         return pycares.Channel(
@@ -131,25 +140,31 @@ class Resolver:
     def _answered_in_thread(
         self,
         loop: asyncio.AbstractEventLoop,
-        host: str,
-        query: asyncio.Future[Resolution],
+        settle: Callable[[pycares.AddrInfoResult | None, int | None], None],
         answer: pycares.AddrInfoResult | None,
         error: int | None,
     ) -> None:
         try:
-            loop.call_soon_threadsafe(self._settle, host, query, answer, error)
+            loop.call_soon_threadsafe(settle, answer, error)
         except RuntimeError:
             # The loop was closed while c-ares was still asking; nobody waits any more.
             return
 
-    def _settle(
+    def _settle(  # noqa: PLR0913, PLR0917 - the last two are c-ares' answer, the others were bound when it was asked
         self,
+        loop: asyncio.AbstractEventLoop,
         host: str,
         query: asyncio.Future[Resolution],
+        again: bool,  # noqa: FBT001 - bound by _ask
         answer: pycares.AddrInfoResult | None,
         error: int | None,
     ) -> None:
         if query.done():
+            return
+        if error == _errno.ARES_ECONNREFUSED and not again:
+            # No server took the question: a second one, on a channel that knows nothing of the first.
+            self._renew_channel()
+            self._ask(loop, host, query, again=True)
             return
         resolution, ttl_s = _read(host, answer, error)
         if self._in_flight.get(host) is query:
@@ -160,6 +175,13 @@ class Resolver:
         if resolution.reason is Reason.DNS_NOT_FOUND:
             self._flush()
         query.set_result(resolution)
+
+    def _renew_channel(self) -> None:
+        """Begin a channel anew, at most every few seconds; the old one stays until its questions are answered."""
+        now = self._monotonic()
+        if now - self._renewed_at >= RENEW_S:
+            self._renewed_at = now
+            self._retired, self._channel = self._channel, None
 
     def _remember(self, host: str, resolution: Resolution, ttl_s: float) -> None:
         # Out and in again: the dictionary's order is the age of its entries, and the oldest goes first.

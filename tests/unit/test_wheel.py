@@ -160,6 +160,14 @@ def test_a_monitor_made_while_nobody_led_is_checked_at_once_by_the_next_leader()
     assert [one.monitor_no for one in wheel.turn(NOW_MS).due if one.slot_ms == NOW_MS - 500] == [1]
 
 
+def test_a_monitor_made_just_before_the_very_first_leader_is_checked_at_once() -> None:
+    # The lease's first row says that everything up to now was dispatched; nobody was there to do it.
+    wheel = Wheel()
+    wheel.apply(timing(1, interval_s=3600, check_from_ms=NOW_MS - 300), NOW_MS)
+    wheel.start(NOW_MS)
+    assert [one.slot_ms for one in wheel.turn(NOW_MS + TICK_MS).due] == [NOW_MS - 300]
+
+
 def test_what_was_answered_is_known_to_the_tick_so_that_a_successor_misses_nothing(wheel: Wheel) -> None:
     # The slot lies between two ticks; we are asked in between, and die: the successor goes on from turned_to_ms.
     item = timing(interval_s=1)
@@ -280,7 +288,7 @@ class Turning(RuleBasedStateMachine):
         self.at_once = {
             (number, location, self.timings[number].check_from_ms)
             for number, location in self._entries()
-            if self.timings[number].check_from_ms > since_ms
+            if self.timings[number].check_from_ms > since_ms - 10_000
         }
         self.answered = dict.fromkeys(self._entries(), since_ms)
 
