@@ -137,7 +137,10 @@ def test_what_stays_in_valkey_is_no_secret(stack: Stack, life: Life) -> None:
         b"set": client.smembers,
         b"zset": lambda key: client.zrange(key, 0, -1),
     }
-    texts = [f"{key!r} {read[client.type(key)](key)!r}" for key in client.scan_iter()]
+    # A key that goes away between two questions has the type "none"; queues come and go.
+    kinds = [(key, client.type(key)) for key in client.scan_iter()]
+    texts = [f"{key!r} {read[kind](key)!r}" for key, kind in kinds if kind in read]
+    assert texts
     assert found(life.secrets, "\n".join(texts)) == []
 
 
