@@ -133,7 +133,7 @@ class Dispatcher:
             telemetry.MONITORS_SCHEDULED.set(0)
             self._logger.warning("standing_by")
         else:
-            self._wheel.start(term.since_ms)
+            self._wheel.start(term.since_ms, first_ever=term.epoch == 1)
             self._logger.info("leading", epoch=term.epoch, entries=len(self._wheel))
 
     def _dispatch(self, turn: Turn, term: Leadership, now_ms: int) -> None:

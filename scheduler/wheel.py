@@ -79,15 +79,18 @@ class Wheel:
         """Every slot up to here was answered; 0 while it does not turn."""
         return self._turned_to_ms or 0
 
-    def start(self, since_ms: int) -> None:
-        """Begin to turn: slots after `since_ms` are still to be dispatched."""
+    def start(self, since_ms: int, *, first_ever: bool = False) -> None:
+        """Begin to turn: slots after `since_ms` are still to be dispatched.
+
+        The very first leader has no predecessor who saw to monitors made shortly before: those are due at once.
+        """
+        made_after_ms = since_ms - _RECENT_MS if first_ever else since_ms
         self._turned_to_ms = since_ms
         self._buckets.clear()
         self._at_once = [
             self._due(key, entry, entry.check_from_ms)
             for key, entry in self._entries.items()
-            # Made shortly before: the leader before us, if there was one, may not have come to it. Twice is harmless.
-            if entry.check_from_ms > since_ms - _RECENT_MS
+            if entry.check_from_ms > made_after_ms
         ]
         for key, entry in self._entries.items():
             self._file(key, entry, since_ms)
