@@ -1,4 +1,4 @@
-"""Real servers for every integration test: one embedded PostgreSQL and Valkey per run, a fresh database per test."""
+"""Real servers for every integration test: one embedded PostgreSQL and Valkey per test process, a database per test."""
 
 from __future__ import annotations
 
