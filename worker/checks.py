@@ -18,7 +18,7 @@ from prometheus_client import Counter, Histogram
 from common import log, telemetry
 from common.broker import QueueBroker, decode_batch, enqueue_checks
 from common.clock import DatabaseClock
-from common.domain.checks import NETWORK_CLASS, Check, Lane, Observation, Reason, Result, Verdict
+from common.domain.checks import NETWORK_CLASS, Check, Lane, Observation, Phases, Reason, Result, Verdict
 from common.domain.errors import Unavailable
 from common.domain.monitors import MonitorConfig
 from common.domain.slots import deadline_ms
@@ -27,11 +27,13 @@ from worker.admission import Admission
 from worker.canary import Canary
 from worker.configs import ConfigCache
 from worker.judge import Judged
-from worker.probes.base import ProbeContext
+from worker.probes.base import ProbeContext, failed
 from worker.probes.registry import PROBES
 from worker.stall import TIME_CLASS, LoopLag
 from worker.suspicion import Suspicion
 from worker.writer import Ticket, Writer
+
+_Tasks = dict[asyncio.Task[None], tuple[Check, MonitorConfig]]
 
 #: So many probes of the quick lanes run at once in one process; the slow lane's mostly wait and need no limit.
 MAX_QUICK_PROBES = 1_000
@@ -78,12 +80,15 @@ class CheckRunner:
         self._logger.debug("batch_started", batch_id=batch.id, lane=lane.label, checks=len(due))
         loop = asyncio.get_running_loop()
         ticket = Ticket(loop)
-        tasks = {loop.create_task(self._run_one(check, config, lane, ticket)): check for check, config in due}
+        tasks = {loop.create_task(self._run_one(*each, lane, ticket)): each for each in due}
         if quick:
             for task in tasks:
                 task.add_done_callback(self._left)
         if tasks:
             await self._finish(tasks, lane, batch.id)
+        for task, (check, config) in tasks.items():
+            if not task.cancelled() and (error := task.exception()):
+                self._own_fault(check, config, ticket, error)
         await ticket.wait()
 
     async def _admit(self, checks: Sequence[Check]) -> list[tuple[Check, MonitorConfig]]:
@@ -128,7 +133,7 @@ class CheckRunner:
                     raise  # Dramatiq will bring the message back to somebody who stays
                 await asyncio.sleep(1.0)
 
-    async def _finish(self, tasks: dict[asyncio.Task[None], Check], lane: Lane, batch_id: str) -> None:
+    async def _finish(self, tasks: _Tasks, lane: Lane, batch_id: str) -> None:
         """Wait for the probes; in a quick lane only so long, then move the rest over."""
         drained = asyncio.get_running_loop().create_task(self._draining.wait())
         try:
@@ -140,14 +145,19 @@ class CheckRunner:
                 await self._spill({task: tasks[task] for task in pending}, batch_id)
         finally:
             drained.cancel()
-        # A probe never raises for its target; what does is a bug of ours and fails the message for all to see.
-        for task in tasks:
-            if not task.cancelled():
-                task.result()
 
-    async def _spill(self, pending: dict[asyncio.Task[None], Check], batch_id: str) -> None:
+    def _own_fault(self, check: Check, config: MonitorConfig, ticket: Ticket, error: BaseException) -> None:
+        """A probe never raises for its target. What does is a bug of ours: unknown for this check, no other suffers."""
+        trace_id = check_id(config.monitor_id, self._location, check.scheduled_at_ms)
+        self._logger.error("probe_failed", monitor_id=config.monitor_id, correlation_id=trace_id, exc_info=error)
+        observation = failed(Reason.INTERNAL, "not judged, the check failed inside Tocsin", Phases())
+        result = Result(check, self._location, observation, self._parts.clock.now_ms())
+        self._parts.writer.submit(Judged(result, config), ticket)
+        _count(config.type, observation.verdict, observation.reason).inc()
+
+    async def _spill(self, pending: _Tasks, batch_id: str) -> None:
         loop = asyncio.get_running_loop()
-        checks = list(pending.values())
+        checks = [check for check, _config in pending.values()]
         try:
             await loop.run_in_executor(self._parts.blocking, self._enqueue_slow, checks, batch_id)
         except Unavailable:

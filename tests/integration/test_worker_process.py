@@ -23,7 +23,7 @@ from tests.dns_server import SILENT, DnsServer, Zone
 from tests.sink import Answer, Sink
 from tests.stack import Queue, Roles, Seed, scheduled, wait_until
 
-UP, DOWN = "1", "3"
+UNKNOWN, UP, DOWN = "0", "1", "3"
 
 
 @pytest.fixture
@@ -130,6 +130,22 @@ def test_garbage_is_set_aside_and_the_queue_goes_on(seed: Seed, roles: Roles, qu
     assert not worker.logged("raw")  # no traceback on stderr
     queue.push([scheduled(number, now + 1)])
     wait_until(lambda: seed.count("results") == 2, 5)
+
+
+def test_a_check_that_fails_inside_us_is_unknown_and_harms_no_other(
+    seed: Seed, roles: Roles, queue: Queue, target: Sink
+) -> None:
+    # As a newer version stores it while this one still runs.
+    future = seed.monitor(target.url("/up"), type="carrier-pigeon")
+    others = seed.monitors([target.url("/up"), target.url("/slow")])
+    worker = roles.worker()
+    queue.push([scheduled(no, seed.now_ms()) for no in (future, *others)])
+    wait_until(lambda: seed.count("results") == 3, 8)
+    wait_until(lambda: not queue.waiting() and not queue.held(), 5, "the message done at once, with no second try")
+    assert [(no, verdict) for no, _, verdict, _ in seed.results()] == [(future, UNKNOWN), *((no, UP) for no in others)]
+    assert seed.count("incidents") == 0 and not queue.set_aside()
+    assert len(worker.logged("probe_failed")) == 1
+    assert sum(target.url(path).endswith(r.path) for r in target.received for path in ("/up", "/slow")) == 2
 
 
 def test_what_a_killed_worker_held_is_made_up_by_another(seed: Seed, roles: Roles, queue: Queue, target: Sink) -> None:

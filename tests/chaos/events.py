@@ -1,0 +1,180 @@
+"""What a chaos run remembers: the events of its history, one JSON object per line.
+
+Who causes or sees something writes it down at once (`History.add`); the checker reads nothing else. All moments are
+Unix seconds of the harness's clock, which no fault moves.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSpec:
+    """A monitor of the run; `id` is the API's, `no` the database's."""
+
+    id: str
+    no: int
+    path: str
+    interval_s: float
+    timeout_s: float
+    failure_threshold: int
+    recovery_threshold: int
+    retry_interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSpec:
+    """A webhook channel to the sink's `path`; `hostile` when its answers are scripted to fail for a while."""
+
+    id: str
+    path: str
+    hostile: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The first event."""
+
+    at: float
+    seed: int
+    profile: str
+    monitors: tuple[MonitorSpec, ...]
+    channels: tuple[ChannelSpec, ...]
+    kind: ClassVar[str] = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A phase begins: warm, fault, heal, quiesce or check. `heal` begins when the last fault has ended."""
+
+    at: float
+    name: str
+    kind: ClassVar[str] = "phase"
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """From now on the endpoint of a monitor answers (up) or fails; the first of each monitor is at the start."""
+
+    at: float
+    monitor: str
+    up: bool
+    kind: ClassVar[str] = "truth"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault begins or ends; a momentary one (a kill) begins and ends at once. `detail` is for people."""
+
+    at: float
+    name: str
+    begins: bool
+    target: str = ""
+    detail: str = ""
+    kind: ClassVar[str] = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A process of ours ended. `how`: `kill`, `failpoint:<name>`, `exit:<status>` or `stop` (asked to)."""
+
+    at: float
+    process: str
+    pid: int
+    how: str
+    kind: ClassVar[str] = "death"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write through the API: `status` None when no answer came (it may or may not have happened)."""
+
+    at: float
+    answered_at: float
+    method: str
+    path: str
+    key: str
+    status: int | None
+    kind: ClassVar[str] = "write"
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A request that reached the sink. `accepted`: a whole 2xx was sent; `ambiguous`: 2xx began, then was cut off."""
+
+    at: float
+    path: str
+    webhook_id: str
+    type: str
+    incident: str
+    monitor: str
+    accepted: bool
+    ambiguous: bool
+    kind: ClassVar[str] = "webhook"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a process used at a moment."""
+
+    at: float
+    process: str
+    pid: int
+    rss_mb: float
+    fds: int
+    kind: ClassVar[str] = "sample"
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The database and the queues after the quiet, by table: lists of rows as the checker's docstring names them."""
+
+    at: float
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    kind: ClassVar[str] = "final"
+
+
+Event = Run | Phase | Truth | Fault | Death | Write | Webhook | Sample | Final
+_KINDS: dict[str, type[Any]] = {
+    kind.kind: kind for kind in (Run, Phase, Truth, Fault, Death, Write, Webhook, Sample, Final)
+}
+
+
+class History:
+    """Appends events to a file, from any thread, each flushed at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+
+    def add(self, event: Event) -> None:
+        """Write one event down."""
+        line = json.dumps({"kind": event.kind, **asdict(event)}, separators=(",", ":"))
+        with self._lock:
+            self._file.write(line + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_history(path: Path) -> list[Event]:
+    """All events of a file, in the order of writing."""
+    with path.open(encoding="utf-8") as file:
+        return [_event(json.loads(line)) for line in file]
+
+
+def _event(document: dict[str, Any]) -> Event:
+    kind = _KINDS[document.pop("kind")]
+    if kind is Run:
+        document["monitors"] = tuple(MonitorSpec(**spec) for spec in document["monitors"])
+        document["channels"] = tuple(ChannelSpec(**spec) for spec in document["channels"])
+    names = {part.name for part in fields(kind)}
+    event: Event = kind(**{name: value for name, value in document.items() if name in names})
+    return event
