@@ -14,6 +14,7 @@ import re2
 
 from common.domain.checks import FailedAssertion, Reason, Verdict
 from common.domain.monitors import Assertion
+from common.domain.patterns import pattern_of
 from common.domain.sources import (
     DESCRIBE,
     OPS,
@@ -22,7 +23,6 @@ from common.domain.sources import (
     Seen,
     expected_text,
     number_of,
-    pattern_of,
     shortened,
     status_ranges,
 )

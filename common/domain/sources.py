@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import re2
-
 from common.domain.monitors import Assertion
 
 _SHOWN_CHARS = 200
-_PATTERN_MEMORY_BYTES = 4 * 1024 * 1024
 
 #: What each source can be asked; the order is the one of the documentation.
 OPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -72,14 +69,6 @@ def status_ranges(value: object) -> Ranges | None:
     ranges = [_status_range(item) for item in values]
     found = tuple(item for item in ranges if item is not None)
     return found if found and len(found) == len(ranges) else None
-
-
-def pattern_of(text: str) -> Any:
-    """Compile with RE2. Raises re2.error, whose argument is RE2's own explanation."""
-    options = re2.Options()
-    options.max_mem = _PATTERN_MEMORY_BYTES
-    options.log_errors = False
-    return re2.compile(text, options)
 
 
 def _in_ranges(wanted: Ranges, seen: Seen, _name: str) -> bool:
