@@ -24,6 +24,7 @@ from common.domain.errors import SettingsError
 from common.keys import write_private
 from common.passwords import Passwords
 from common.settings import Settings, load_settings
+from common.store import schema
 from common.store.accounts import Credentials, FirstAdmin, bootstrap
 from common.store.engine import DatabaseRole
 
@@ -94,8 +95,12 @@ def _locked(database_url: str) -> Iterator[Connection]:
 
 
 def _upgrade(connection: Connection) -> None:
-    command.upgrade(alembic_config(connection), "head")
-    connection.commit()
+    found = schema.current(connection)
+    connection.rollback()
+    # A newer schema is fine (somebody went back to this version): migrations are backward-compatible.
+    if found is None or found <= schema.REVISION:
+        command.upgrade(alembic_config(connection), "head")
+        connection.commit()
     connection.exec_driver_sql("SELECT keep_result_partitions(2, 3650)")
     connection.commit()
 

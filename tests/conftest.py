@@ -49,6 +49,14 @@ def database_url(servers: EmbeddedUrls) -> Iterator[str]:
 
 
 @pytest.fixture
+def empty_database(servers: EmbeddedUrls) -> Iterator[str]:
+    """A database of this test's own without a schema."""
+    _admin(servers, "CREATE DATABASE unmigrated")
+    yield _database_url(servers, "unmigrated")
+    _admin(servers, "DROP DATABASE unmigrated WITH (FORCE)")
+
+
+@pytest.fixture
 def redis_url(servers: EmbeddedUrls) -> Iterator[str]:
     """An empty Valkey database of this test's own."""
     client = redis.Redis.from_url(servers.redis_url)

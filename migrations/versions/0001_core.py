@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-from alembic import op
+from migrations.sql import run_sql
 
 revision = "0001"
 down_revision: str | None = None
@@ -13,12 +11,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Run the whole first schema; the SQL stands beside this file, where it reads and highlights as SQL."""
-    sql = files("migrations").joinpath("versions/0001_core.sql").read_text(encoding="utf-8")
-    # Straight to the driver: many statements in one go, and % is not a placeholder there without parameters.
-    driver = op.get_bind().connection.driver_connection
-    assert driver is not None
-    driver.execute(sql)
+    """Run the whole first schema."""
+    run_sql("0001_core.sql")
 
 
 def downgrade() -> None:

@@ -20,10 +20,8 @@ import requests
 
 from api import app
 from common.domain.errors import SettingsError
-from common.embedded import EmbeddedUrls
 from common.settings import load_settings
 from common.vault import generate_key
-from tests.conftest import _admin, _database_url
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,13 +58,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def empty_database(servers: EmbeddedUrls) -> Iterator[str]:
-    _admin(servers, "CREATE DATABASE unmigrated")
-    yield _database_url(servers, "unmigrated")
-    _admin(servers, "DROP DATABASE unmigrated WITH (FORCE)")
 
 
 @contextmanager

@@ -1,0 +1,123 @@
+"""Every migration on a filled database, and beside the version before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from psycopg.types.json import Jsonb
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+
+from common.store import schema
+from migrations.run import alembic_config, migrate
+from tests.stack import Seed
+
+REVISIONS = [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()][::-1]
+
+
+def upgrade(url: str, revision: str) -> None:
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.connect() as connection:
+        command.upgrade(alembic_config(connection), revision)
+        connection.commit()
+        connection.exec_driver_sql("SELECT keep_result_partitions(2, 3650)")
+        connection.commit()
+    engine.dispose()
+
+
+def read(url: str, sql: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(sql).fetchall()  # type: ignore[arg-type]
+
+
+def fill(url: str) -> None:
+    """What the first version writes: a row of every kind that later migrations touch."""
+    seed = Seed(url)
+    monitor = seed.monitor("http://127.0.0.1:9/")
+    seed.run(
+        "INSERT INTO incidents"
+        " (id, org_id, monitor_id, source, dedup_key, title, severity, priority, status, opened_at)"
+        " SELECT gen_random_uuid(), org_id, id, 'monitor', 'monitor:' || id, 'x is down', 'error', 'P2', 'open', now()"
+        "   FROM monitors WHERE monitor_no = %s",
+        monitor,
+    )
+    seed.run(
+        "INSERT INTO incident_events (id, org_id, incident_id, version, type, actor, snapshot, at)"
+        " SELECT gen_random_uuid(), org_id, id, 1, 'opened', 'tocsin', %s, now() FROM incidents ON CONFLICT DO NOTHING",
+        Jsonb({}),
+    )
+    seed.run(
+        "INSERT INTO channels (id, org_id, name, type, config, is_default)"
+        " VALUES (gen_random_uuid(), %s, 'hook', 'webhook', %s, true)",
+        seed.org_id,
+        Jsonb({"url": "http://127.0.0.1:9/"}),
+    )
+    seed.run(
+        "INSERT INTO notifications (id, org_id, event_id, incident_id, channel_id, event_type, status, next_attempt_at)"
+        " SELECT gen_random_uuid(), e.org_id, e.id, e.incident_id, c.id, 'opened', 'pending', now()"
+        "   FROM incident_events e JOIN channels c ON c.org_id = e.org_id ON CONFLICT DO NOTHING"
+    )
+
+
+COLUMNS = """
+SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity FROM information_schema.columns
+ WHERE table_schema = 'public' AND table_name !~ '_[0-9]{8}$'
+"""
+ROWS = "SELECT count(*) FROM {}"
+TABLES = ("organizations", "monitors", "votes", "monitor_states", "incidents", "incident_events", "channels")
+
+
+def test_the_code_needs_the_newest_revision() -> None:
+    assert REVISIONS[-1] == schema.REVISION
+    folder = Path(__file__).parents[2] / "migrations" / "versions"
+    assert sorted(path.name[:4] for path in folder.glob("[0-9]*.py")) == REVISIONS
+
+
+@pytest.mark.parametrize("revision", REVISIONS[1:])
+def test_a_filled_database_is_migrated_and_the_version_before_still_finds_all_it_knows(
+    empty_database: str, revision: str
+) -> None:
+    upgrade(empty_database, REVISIONS[REVISIONS.index(revision) - 1])
+    fill(empty_database)
+    known = set(read(empty_database, COLUMNS))
+    rows = {table: read(empty_database, ROWS.format(table)) for table in TABLES}
+    upgrade(empty_database, revision)
+    now = set(read(empty_database, COLUMNS))
+    assert known <= now, "a column changed or went"
+    tables = {table for table, *_ in known}
+    # The version before does not name a new column when it writes.
+    forced = [c for c in now - known if c[0] in tables and c[3] == "NO" and c[4] is None and c[5] == "NO"]
+    assert forced == []
+    assert {table: read(empty_database, ROWS.format(table)) for table in TABLES} == rows
+    assert read(empty_database, "SELECT count(*) FROM notifications WHERE status = 'pending'") == [(1,)]
+    fill(empty_database)  # as the version before goes on writing
+
+
+def test_a_version_before_that_starts_again_leaves_a_newer_schema_alone(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(empty_database)
+    read_before = read(empty_database, COLUMNS)
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    migrate(empty_database)
+    assert read(empty_database, "SELECT version_num FROM alembic_version") == [("9999",)]
+    assert read(empty_database, COLUMNS) == read_before
+
+
+def test_every_tenant_table_has_row_level_security_and_a_policy_for_its_tenant(database_url: str) -> None:
+    found = read(
+        database_url,
+        "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity,"
+        "       EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'tenant')"
+        "  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'org_id'"
+        " WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace",
+    )
+    assert len(found) >= 15
+    # Tokens belong to a session and are only reached through functions.
+    assert [row for row in found if not row[1] or (not row[2] and row[0] != "refresh_tokens")] == []
