@@ -1,0 +1,65 @@
+"""Judges a history against the invariants I1 to I11; pure: events in, report out.
+
+It reads `Final.tables`, rows as tests/chaos/final.py writes them: monitors, incidents, incident_events, notifications,
+outbox, monitor_states, results, lease_writes, queues, acks. Moments are Unix seconds, slots milliseconds. Every
+violation is a sentence that names ids and seconds since the run's beginning, so that it can be found in the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tests.chaos import invariants_delivery, invariants_incidents, invariants_platform
+from tests.chaos.events import Event
+from tests.chaos.facts import Facts, gather
+from tests.chaos.finding import Finding
+
+#: {invariant: (what it says, how it is checked)}; RELIABILITY's numbers.
+INVARIANTS: dict[str, tuple[str, Callable[[Facts], Finding]]] = {
+    "I1": ("acknowledged writes survive", invariants_platform.writes_survive),
+    "I2": ("every outage is one incident, opened and resolved in time", invariants_incidents.outages_are_told),
+    "I3": ("what stayed up has no incident and was never judged down", invariants_incidents.no_false_alarm),
+    "I4": ("one open incident per monitor, gapless timelines", invariants_incidents.timelines_are_whole),
+    "I5": ("every event reaches every channel", invariants_delivery.everything_arrives),
+    "I6": ("duplicates only where something died or broke, under the same id", invariants_delivery.duplicates),
+    "I7": ("what was told last is how it is", invariants_delivery.last_told_is_true),
+    "I8": ("one result per monitor and slot", invariants_platform.one_result_per_slot),
+    "I9": ("slots are missing only while something is broken", invariants_platform.coverage),
+    "I10": ("nobody writes under an old epoch", invariants_platform.epochs),
+    "I11": ("afterwards everything is empty and flat", invariants_platform.convergence),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a run: a finding per invariant, and what there was."""
+
+    findings: dict[str, Finding]
+    totals: dict[str, int]
+    faults: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def violations(self) -> list[str]:
+        """All of them, each with its invariant in front."""
+        return [f"{name}: {said}" for name, finding in self.findings.items() for said in finding.violations]
+
+
+def check(events: Sequence[Event]) -> Report:
+    """Judge a whole history."""
+    facts = gather(events)
+    findings = {name: judge(facts) for name, (_, judge) in INVARIANTS.items()}
+    totals = {
+        "seconds": round(facts.ended - facts.began),
+        "monitors": len(facts.monitors),
+        "outages": sum(map(len, facts.outages.values())),
+        "incidents": len(facts.tables["incidents"]),
+        "checks stored": len(facts.tables["results"]),
+        "webhooks accepted": sum(hook.accepted for hook in facts.webhooks),
+        "API writes acknowledged": sum(write.status in (200, 201) for write in facts.writes),
+        "kills": sum(death.how == "kill" or death.how.startswith("failpoint") for death in facts.deaths),
+        "lost": len(findings["I2"].lost) + len(findings["I5"].lost),
+        "false incidents": len(findings["I3"].violations),
+        "duplicates": findings["I6"].applicable,
+    }
+    return Report(findings, totals, facts.faults)

@@ -1,0 +1,110 @@
+"""I5 to I7: what was told to whom, how often, and in which order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+
+from tests.chaos.events import Webhook
+from tests.chaos.facts import Facts, Row, Span
+from tests.chaos.finding import Finding
+
+#: A message's id is its ledger row's with this in front.
+_PREFIX = "msg_"
+_ANNOUNCED = ("opened", "escalated", "acknowledged", "resolved")
+#: An event reaches a friendly channel so long after it, or after the faults are over (RELIABILITY I5).
+_ARRIVES_WITHIN_S = 30.0
+#: How long before and after two copies the reason for them may lie: a claim's lease is 60 s.
+_BLUR_S = 2.0
+
+
+def everything_arrives(facts: Facts) -> Finding:
+    """I5."""
+    finding = Finding()
+    rows = {(row["event"], row["channel"]): row for row in facts.tables["notifications"]}
+    accepted: dict[tuple[str, str], float] = {}
+    for hook in facts.webhooks:
+        if hook.accepted or hook.ambiguous:
+            accepted.setdefault((hook.webhook_id, hook.path), hook.at)
+    for event in facts.tables["incident_events"]:
+        if event["type"] not in _ANNOUNCED:
+            continue
+        for channel in facts.run.channels:
+            finding.applicable += 1
+            row = rows.get((event["id"], channel.id))
+            where = f"{event['type']} of incident {event['incident']} on {channel.path}"
+            if row is None or row["status"] != "sent":
+                standing = "has no ledger row" if row is None else f"is {row['status']} ({row['reason']})"
+                finding.break_(f"{where} {standing}", lost=True)
+                continue
+            at = accepted.get((f"{_PREFIX}{row['id']}", channel.path))
+            if at is None:
+                finding.break_(f"{where} is said to be sent and never arrived", lost=True)
+            elif not channel.hostile and at > max(event["at"], facts.heal_at) + _ARRIVES_WITHIN_S:
+                finding.break_(f"{where} arrived {at - max(event['at'], facts.heal_at):.0f} s late")
+    known = {f"{_PREFIX}{row['id']}" for row in facts.tables["notifications"]}
+    for hook in facts.webhooks:
+        if hook.webhook_id not in known:
+            finding.break_(f"a webhook with id {hook.webhook_id} arrived, and the ledger does not know it")
+    return finding
+
+
+def duplicates(facts: Facts) -> Finding:
+    """I6. `applicable` counts the duplicates."""
+    finding = Finding()
+    copies: dict[tuple[str, str], list[Webhook]] = defaultdict(list)
+    ids: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for hook in facts.webhooks:
+        if hook.accepted or hook.ambiguous:
+            copies[hook.webhook_id, hook.path].append(hook)
+            ids[hook.path, hook.incident, hook.type].add(hook.webhook_id)
+    for (path, incident, type_), found in ids.items():
+        if len(found) > 1:
+            finding.break_(f"{type_} of incident {incident} arrived on {path} under {len(found)} ids")
+    for (webhook_id, path), hooks in copies.items():
+        for first, second in pairwise(hooks):
+            finding.applicable += 1
+            why = _why_twice(facts, first, second)
+            said = f"{second.type} {webhook_id} arrived again on {path} after {second.at - first.at:.1f} s"
+            if why:
+                finding.explained.append(f"{said}: {why}")
+            else:
+                finding.break_(said)
+    return finding
+
+
+def _why_twice(facts: Facts, first: Webhook, second: Webhook) -> str:
+    if first.ambiguous:
+        return "the first answer was cut off"
+    around: list[Span] = facts.disturbed(first.at - _BLUR_S, second.at)
+    return around[0].what if around else ""
+
+
+def last_told_is_true(facts: Facts) -> Finding:
+    """I7."""
+    finding = Finding()
+    incidents = {row["id"]: row for row in facts.tables["incidents"]}
+    told: dict[tuple[str, str], list[Webhook]] = defaultdict(list)
+    for hook in facts.webhooks:
+        if hook.accepted or hook.ambiguous:
+            told[hook.path, hook.incident].append(hook)
+    for (path, incident), hooks in told.items():
+        finding.applicable += 1
+        said = _order(incidents.get(incident), [hook.type.removeprefix("incident.") for hook in hooks])
+        if said:
+            finding.break_(f"incident {incident} on {path}: {said}")
+    return finding
+
+
+def _order(incident: Row | None, types: list[str]) -> str:
+    """What is wrong with the row of messages about an incident, "" for nothing."""
+    if incident is None:
+        return "it was told of and does not exist"
+    if types[0] == "resolved":
+        return "its end was told before its beginning"
+    if (types[-1] == "resolved") != (incident["status"] == "resolved"):
+        return f"it is {incident['status']} and {types[-1]} was told last"
+    first_end = types.index("resolved") if "resolved" in types else len(types)
+    if any(type_ != "resolved" for type_ in types[first_end:]):
+        return f"told in the order {types}"
+    return ""

@@ -1,0 +1,285 @@
+"""The checker of the chaos runs: a good history passes, and each way of breaking an invariant is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from common.domain.slots import next_slot, phase_ms
+from tests.chaos.checker import INVARIANTS, check
+from tests.chaos.events import (
+    ChannelSpec,
+    Death,
+    Event,
+    Fault,
+    Final,
+    MonitorSpec,
+    Phase,
+    Run,
+    Sample,
+    Truth,
+    Webhook,
+    Write,
+)
+
+T0, HEAL, END = 1_000_000.0, 1_000_060.0, 1_000_120.0
+SHOP = MonitorSpec("shop", 1, "/shop", 1.0, 1.0, 2, 1, 1.0)
+STEADY = MonitorSpec("steady", 2, "/steady", 1.0, 1.0, 2, 1, 1.0)
+HOOK, OTHER = ChannelSpec("c1", "/hook", hostile=False), ChannelSpec("c2", "/other", hostile=True)
+
+
+class Story:
+    """A run of two minutes in which /shop fails from 30 s to 50 s, is told of on two channels, and all is well."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = [
+            Run(T0, 1, "quick", (SHOP, STEADY), (HOOK, OTHER)),
+            Phase(T0, "warm"),
+            Truth(T0, "shop", up=True),
+            Truth(T0, "steady", up=True),
+            Truth(T0 + 30, "shop", up=False),
+            Truth(T0 + 50, "shop", up=True),
+            Phase(HEAL, "heal"),
+            Write(T0 + 5, T0 + 5.1, "PUT", "/v1/monitors/by-key/k", "k", 201),
+            Write(T0 + 6, T0 + 9, "PUT", "/v1/monitors/by-key/k", "k", None),
+        ]
+        self.tables: dict[str, list[dict[str, Any]]] = {
+            "monitors": [{"key": "k", "name": f"k {T0 + 5:.6f}"}],
+            "incidents": [
+                {"id": "i", "monitor": "shop", "dedup_key": "monitor:shop", "status": "resolved", "version": 2,
+                 "reason": "status_mismatch", "opened_at": T0 + 31, "resolved_at": T0 + 51},
+            ],
+            "incident_events": [
+                {"id": "e1", "incident": "i", "version": 1, "type": "opened", "at": T0 + 31},
+                {"id": "e2", "incident": "i", "version": 2, "type": "resolved", "at": T0 + 51},
+            ],
+            "notifications": [],
+            "outbox": [],
+            "results": [row for spec in (SHOP, STEADY) for row in results(spec)],
+            "lease_writes": [lease(1, "a", 1, None), lease(2, "a", 1, ("a", 1)), lease(3, "b", 2, ("a", 1))],
+            "queues": [{"queue": "checks.local", "waiting": 1, "bodies": 2, "set_aside": 0}],
+            "acks": [{"queue": "checks.local", "broker": "x", "held": 1, "alive": True}],
+        }  # fmt: skip
+        for event, at in (("e1", T0 + 31.1), ("e2", T0 + 51.1)):
+            for channel in (HOOK, OTHER):
+                self.tell(event, channel, at)
+
+    def tell(self, event: str, channel: ChannelSpec, at: float) -> None:
+        row = {"id": f"{event}{channel.id}", "event": event, "channel": channel.id, "status": "sent", "reason": None}
+        self.tables["notifications"].append(row)
+        self.hook(event, channel, at)
+
+    def hook(self, event: str, channel: ChannelSpec, at: float, *, ambiguous: bool = False, id_: str = "") -> None:
+        type_ = "incident.opened" if event == "e1" else "incident.resolved"
+        self.events.append(
+            Webhook(at, channel.path, id_ or f"msg_{event}{channel.id}", type_, "i", "shop", accepted=not ambiguous,
+                    ambiguous=ambiguous)
+        )  # fmt: skip
+
+    def row(self, table: str, **wanted: Any) -> dict[str, Any]:
+        return next(row for row in self.tables[table] if all(row[key] == value for key, value in wanted.items()))
+
+    def drop(self, table: str, **wanted: Any) -> None:
+        self.tables[table].remove(self.row(table, **wanted))
+
+    def unhear(self, webhook_id: str) -> None:
+        self.events = [e for e in self.events if not (isinstance(e, Webhook) and e.webhook_id == webhook_id)]
+
+    def result(self, spec: MonitorSpec, at: float) -> dict[str, Any]:
+        return next(r for r in self.tables["results"] if r["monitor_no"] == spec.no and r["slot_ms"] >= at * 1000)
+
+    def disturb(self, at: float, *, seconds: float = 0.0, name: str = "kill") -> None:
+        self.events += [Fault(at, name, begins=True, target="x"), Fault(at + seconds, name, begins=False, target="x")]
+
+    def report(self) -> Any:
+        return check([*self.events, Final(END, self.tables)])
+
+
+def results(spec: MonitorSpec) -> list[dict[str, Any]]:
+    slot = next_slot(round(T0 * 1000), 1000, phase_ms(spec.id, 1000))
+    rows = []
+    while slot < END * 1000:
+        failing = spec is SHOP and T0 + 30 <= slot / 1000 < T0 + 50
+        verdict, reason = ("down", "status_mismatch") if failing else ("up", "none")
+        rows.append({"monitor_no": spec.no, "location": 1, "slot_ms": slot, "kind": "scheduled", "verdict": verdict,
+                     "reason": reason})  # fmt: skip
+        slot += 1000
+    return rows
+
+
+def lease(no: int, holder: str, epoch: int, old: tuple[str, int] | None) -> dict[str, Any]:
+    at = T0 + no * 10
+    return {"no": no, "at": at, "operation": "UPDATE" if old else "INSERT", "holder": holder, "epoch": epoch,
+            "expires_at": at + 5, "old_holder": old[0] if old else None, "old_epoch": old[1] if old else None,
+            "old_expires_at": at - 5 if old else None}  # fmt: skip
+
+
+def test_a_good_history_passes_and_every_invariant_had_something_to_check() -> None:
+    report = Story().report()
+    assert report.violations == []
+    assert [name for name, finding in report.findings.items() if not finding.applicable] == ["I6"]
+    assert list(report.findings) == list(INVARIANTS) == [f"I{n}" for n in range(1, 12)]
+    assert report.totals["incidents"] == 1 and report.totals["outages"] == 1 and report.totals["lost"] == 0
+
+
+def second_incident(story: Story, opened: float, resolved: float | None, **fields: Any) -> None:
+    story.tables["incidents"].append(
+        {**story.tables["incidents"][0], "id": "i2", "opened_at": T0 + opened, "version": 1 + (resolved is not None),
+         "resolved_at": None if resolved is None else T0 + resolved,
+         "status": "open" if resolved is None else "resolved", **fields}
+    )  # fmt: skip
+    types = ["opened", "resolved"][: 1 + (resolved is not None)]
+    for version, type_ in enumerate(types, 1):
+        story.tables["incident_events"].append(
+            {"id": f"x{version}", "incident": "i2", "version": version, "type": type_, "at": T0 + opened}
+        )
+
+
+def lose_incident(story: Story) -> None:
+    for table in ("incidents", "incident_events", "notifications"):
+        story.tables[table].clear()
+    story.events = [e for e in story.events if not isinstance(e, Webhook)]
+
+
+def reopen(story: Story) -> None:
+    story.row("incidents", id="i").update(status="open", resolved_at=None, version=1)
+    story.drop("incident_events", id="e2")
+    for channel in ("c1", "c2"):
+        story.drop("notifications", id=f"e2{channel}")
+        story.unhear(f"msg_e2{channel}")
+
+
+def swap_order(story: Story) -> None:
+    for event, at in (("e1", T0 + 52), ("e2", T0 + 51.1)):
+        story.unhear(f"msg_{event}c1")
+        story.hook(event, HOOK, at)
+
+
+def corrupt_lease(story: Story) -> None:
+    story.tables["lease_writes"].append(lease(4, "a", 1, ("b", 2)))
+
+
+def usurp(story: Story) -> None:
+    story.tables["lease_writes"][2]["old_expires_at"] = story.tables["lease_writes"][2]["at"] + 3
+
+
+def grow(story: Story) -> None:
+    story.events += [Sample(T0 + n, "worker-1", 5, 100.0 + 3 * n, 40) for n in range(0, 100, 5)]
+
+
+def leak(story: Story) -> None:
+    story.events += [Sample(T0 + n, "worker-1", 5, 100.0, 40 + 3 * n) for n in range(0, 100, 5)]
+
+
+def append_event(story: Story, **event: Any) -> None:
+    story.tables["incident_events"].append({"id": "e3", "incident": "i", "at": T0 + 52, **event})
+
+
+Break = Callable[[Story], Any]
+BROKEN: list[tuple[str, str, Break]] = [
+    ("I1", "an acknowledged monitor is gone", lambda s: s.tables["monitors"].clear()),
+    ("I1", "an acknowledged change is undone", lambda s: s.row("monitors", key="k").update(name=f"k {T0 + 4:.6f}")),
+    ("I1", "an internal error", lambda s: s.events.append(Write(T0, T0, "PUT", "/x", "j", 500))),
+    ("I2", "an outage that nobody told of", lose_incident),
+    ("I2", "told of much too late", lambda s: s.row("incidents", id="i").update(opened_at=T0 + 40)),
+    ("I2", "two incidents of one outage", lambda s: second_incident(s, 40, 52)),
+    ("I2", "resolved in the middle of it", lambda s: s.row("incidents", id="i").update(resolved_at=T0 + 40)),
+    ("I2", "still open long after", reopen),
+    ("I3", "an incident of what stayed up", lambda s: second_incident(s, 70, 80, monitor="steady", dedup_key="k2")),
+    ("I3", "an incident long before the outage", lambda s: second_incident(s, 10, 20)),
+    ("I3", "a check judged down while it was up", lambda s: s.result(STEADY, T0 + 70).update(verdict="down")),
+    ("I3", "a check judged degraded while it was up", lambda s: s.result(SHOP, T0 + 70).update(verdict="degraded")),
+    ("I4", "two open incidents of one monitor", lambda s: [second_incident(s, 31, None), reopen(s)]),
+    ("I4", "a version is missing", lambda s: s.row("incident_events", id="e2").update(version=3)),
+    ("I4", "the incident is further than its timeline", lambda s: s.row("incidents", id="i").update(version=3)),
+    ("I4", "opened twice", lambda s: [append_event(s, version=3, type="opened"),
+                                      s.row("incidents", id="i").update(version=3)]),
+    ("I4", "a timeline without an incident", lambda s: append_event(s, version=1, type="opened", incident="gone")),
+    ("I5", "no ledger row for a channel", lambda s: s.drop("notifications", id="e1c2")),
+    ("I5", "given up", lambda s: s.row("notifications", id="e1c1").update(status="dead")),
+    ("I5", "suppressed", lambda s: s.row("notifications", id="e2c1").update(status="suppressed")),
+    ("I5", "said to be sent, never arrived", lambda s: s.unhear("msg_e1c1")),
+    ("I5", "half a minute late", lambda s: [s.unhear("msg_e2c1"), s.hook("e2", HOOK, HEAL + 31)]),
+    ("I5", "a message that the ledger does not know", lambda s: s.hook("e1", HOOK, T0 + 32, id_="msg_made-up")),
+    ("I6", "a duplicate without a reason", lambda s: s.hook("e1", HOOK, T0 + 32)),
+    ("I6", "a duplicate under another id", lambda s: [
+        s.tables["notifications"].append({"id": "zz", "event": "e1", "channel": "c9", "status": "sent", "reason": ""}),
+        s.hook("e1", HOOK, T0 + 31.5, id_="msg_zz")]),
+    ("I6", "a duplicate long after what died", lambda s: [s.disturb(T0 + 20), s.hook("e1", HOOK, T0 + 32)]),
+    ("I7", "the end before the beginning", swap_order),
+    ("I7", "the end was never told", lambda s: s.unhear("msg_e2c2")),
+    ("I7", "the end of what goes on", lambda s: s.row("incidents", id="i").update(status="open")),
+    ("I8", "two results of one slot", lambda s: s.tables["results"].append(dict(s.tables["results"][5]))),
+    ("I9", "a slot is missing in fair weather",
+     lambda s: s.tables["results"].remove(s.result(STEADY, T0 + 70))),
+    ("I9", "a slot is missing long after a fault", lambda s: [
+        s.disturb(T0 + 40, seconds=5), s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("I10", "a write under an old epoch", corrupt_lease),
+    ("I10", "taken before it had expired", usurp),
+    ("I10", "another holder under the same epoch",
+     lambda s: s.tables["lease_writes"].append(lease(4, "c", 2, ("b", 2)))),
+    ("I10", "the lease deleted", lambda s: s.tables["lease_writes"][1].update(operation="DELETE")),
+    ("I11", "events left in the outbox", lambda s: s.tables["outbox"].append({"id": 1})),
+    ("I11", "a notification left pending", lambda s: s.row("notifications", id="e1c1").update(status="pending")),
+    ("I11", "messages held by the dead", lambda s: s.tables["acks"][0].update(alive=False)),
+    ("I11", "messages that nobody waits for", lambda s: s.tables["queues"][0].update(bodies=500)),
+    ("I11", "messages set aside for no reason", lambda s: s.tables["queues"][0].update(set_aside=1)),
+    ("I11", "memory that grows", grow),
+    ("I11", "files that are never closed", leak),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("invariant", "how", "damage"), BROKEN, ids=[f"{i} {how}" for i, how, _ in BROKEN])
+def test_each_way_of_breaking_an_invariant_is_seen(invariant: str, how: str, damage: Break) -> None:
+    story = Story()
+    damage(story)
+    assert story.report().findings[invariant].violations, how
+
+
+LEGAL: list[tuple[str, Break]] = [
+    ("a duplicate beside a death", lambda s: [s.disturb(T0 + 31.5), s.hook("e1", HOOK, T0 + 32)]),
+    ("a duplicate after an answer cut off", lambda s: [
+        s.unhear("msg_e1c1"), s.hook("e1", HOOK, T0 + 31.1, ambiguous=True), s.hook("e1", HOOK, T0 + 33)]),
+    ("a slot missing beside a kill", lambda s: [
+        s.events.append(Death(T0 + 69.5, "worker-1", 7, "kill")),
+        s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("a slow channel that is hostile", lambda s: [s.unhear("msg_e2c2"), s.hook("e2", OTHER, HEAL + 50)]),
+    ("an outage that began and ended in the dark", lambda s: [lose_incident(s), s.disturb(T0 + 29, seconds=25)]),
+    ("an outage told of after the dark", lambda s: [
+        s.disturb(T0 + 29, seconds=10), s.row("incidents", id="i").update(opened_at=T0 + 45)]),
+    ("a write that was refused for now", lambda s: s.events.append(Write(T0, T0, "PUT", "/x", "j", 503))),
+    ("a write without an answer that happened", lambda s: s.row("monitors", key="k").update(name=f"k {T0 + 6:.6f}")),
+    ("a blip that nobody told of", lambda s: s.events.extend(
+        [Truth(T0 + 80, "steady", up=False), Truth(T0 + 80.4, "steady", up=True)])),
+    ("corrupt messages set aside", lambda s: [
+        s.disturb(T0 + 20, name="queue-corrupt"), s.tables["queues"][0].update(set_aside=2)]),
+    ("unknown verdicts", lambda s: s.result(STEADY, T0 + 70).update(verdict="unknown")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "oddity"), LEGAL, ids=[how for how, _ in LEGAL])
+def test_what_is_odd_but_allowed_passes(how: str, oddity: Break) -> None:
+    story = Story()
+    oddity(story)
+    assert story.report().violations == [], how
+
+
+def test_a_history_without_its_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="final"):
+        check(Story().events)
+
+
+def test_the_reasons_of_duplicates_are_told() -> None:
+    story = Story()
+    story.disturb(T0 + 31.5, name="freeze")
+    story.hook("e1", HOOK, T0 + 32)
+    (said,) = story.report().findings["I6"].explained
+    assert "freeze x" in said and "/hook" in said
+
+
+def test_a_run_counts_its_kills() -> None:
+    story = Story()
+    story.events += [Death(T0 + 1, "worker-1", 3, how) for how in ("kill", "failpoint:before_ack", "stop", "exit:1")]
+    assert story.report().totals["kills"] == 2
