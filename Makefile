@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
-.PHONY: help run test check format lock bench demo clean
+.PHONY: help run test check format lock bench bench-compare chaos chaos-mutants demo clean
 
 help: ## show this help
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1mmake %-8s\033[0m %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}'
 
 run: $(READY) ## start everything on this machine (Ctrl-C stops it)
 	@exec $(BIN)/tocsin up
@@ -32,8 +32,18 @@ format: $(READY_DEV) ## format the code
 demo: $(READY) ## watch an outage from failure to webhook
 	@exec $(BIN)/tocsin demo
 
-bench: $(READY_DEV) ## measure checks per second, lag, CPU and memory on this machine
-	@exec $(BIN)/python -m bench $(ARGS)
+bench: $(READY_DEV) ## measure everything beside Prometheus + blackbox_exporter (half an hour)
+	@$(BIN)/python -m bench $(ARGS) && $(BIN)/python -m bench.document
+
+bench-compare: $(READY_DEV) ## the last kept measurement against the one before, as ratios
+	@exec $(BIN)/python -m bench.compare
+
+chaos: $(READY_DEV) ## break everything for ten minutes and prove that nothing was lost or doubled
+	@exec $(BIN)/python -m tests.chaos $(if $(FAULT),--fault $(FAULT)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(TRIALS),--trials $(TRIALS)) $(ARGS)
+
+chaos-mutants: $(READY_DEV) ## remove each guard in turn and see that the suite notices
+	@exec $(BIN)/python -m tests.chaos.mutants $(ARGS)
 
 lock: $(READY_DEV) ## compile requirements*.in into hash-pinned requirements*.txt
 	@for name in requirements requirements-uv requirements-dev; do \

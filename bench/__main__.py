@@ -5,24 +5,86 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from bench import report
+from bench.api import api
 from bench.detect import detect
+from bench.growth import SIZES, growth, slopes
 from bench.machine import machine
+from bench.peers import PEER_STEPS, STEPS, side_by_side
 from bench.plan import BenchError, Plan
 from bench.progress import Progress
-from bench.scenarios import MAX_LAG_P99_MS, MIN_COVERAGE, held, steady, throughput
+from bench.scenarios import MAX_LAG_P99_MS, MIN_COVERAGE, held, throughput
 from common.domain.errors import TocsinError
 
-STEPS = (3000, 5000, 6500, 8000)
-OUTAGES = 50
 _PLAIN_WIDTH = 120
 
-#: (monitors, interval, seconds) where the command line does not say.
-_DEFAULTS = {"throughput": (0, 1, 20), "steady": (100_000, 60, 60), "detect": (1000, 1, 20)}
+Content = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How a scenario is run, and what it takes where the command line does not say. Times are seconds."""
+
+    run: Callable[[Plan, Sequence[int], Console, Progress], Content]
+    monitors: tuple[int, ...]
+    interval_s: int
+    seconds: int
+    minutes: float
+    failure_threshold: int = 2
+    flaky: int = 0
+
+
+def _throughput(plan: Plan, steps: Sequence[int], console: Console, progress: Progress) -> Content:
+    measured = throughput(plan, steps, progress)
+    report.show_steps(console, measured)
+    report.show_maximum(console, measured)
+    rule = {"min_coverage": MIN_COVERAGE, "max_lag_p99_ms": MAX_LAG_P99_MS}
+    return {"held_means": rule, "steps": [{**step.as_json(), "held": held(step)} for step in measured]}
+
+
+def _peers(plan: Plan, steps: Sequence[int], console: Console, progress: Progress) -> Content:
+    found = side_by_side(plan, progress, peer_steps=PEER_STEPS, steps=steps)
+    report.show_peers(console, found)
+    return found.as_json()
+
+
+def _detect(plan: Plan, _steps: Sequence[int], console: Console, progress: Progress) -> Content:
+    found = detect(plan, progress)
+    report.show_steps(console, [found.load])
+    report.show_detection(console, found)
+    return {"detection": found.as_json()}
+
+
+def _growth(plan: Plan, steps: Sequence[int], console: Console, progress: Progress) -> Content:
+    sizes = growth(plan, progress, steps)
+    report.show_growth(console, sizes)
+    return {"sizes": [size.as_json() for size in sizes], "powers": slopes(sizes)}
+
+
+def _api(plan: Plan, _steps: Sequence[int], console: Console, progress: Progress) -> Content:
+    found = api(plan, progress)
+    report.show_api(console, found)
+    return {"api": found.as_json()}
+
+
+SCENARIOS = {
+    "throughput": Scenario(_throughput, (3_000, 5_000, 6_500, 8_000), 1, 20, 3),
+    "peers": Scenario(_peers, STEPS, 1, 20, 10),
+    "steady": Scenario(_detect, (100_000,), 60, 300, 9, failure_threshold=1, flaky=100),
+    "detect": Scenario(_detect, (1_000,), 1, 20, 1, failure_threshold=1, flaky=50),
+    "growth": Scenario(_growth, SIZES, 60, 30, 9),
+    "api": Scenario(_api, (100_000,), 60, 60, 3),
+}
+
+#: What `make bench` runs: everything that docs/performance.md shows.
+ALL = ("peers", "steady", "detect", "api", "growth")
 
 
 def main() -> int:
@@ -33,61 +95,48 @@ def main() -> int:
     console = Console()
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
-    facts = machine()
+    names = ALL if arguments.scenario == "all" else (arguments.scenario,)
+    console.print(f"{', '.join(names)}: about {sum(SCENARIOS[name].minutes for name in names):.0f} minutes")
     try:
-        with Progress(console) as progress:
-            content = _run(arguments, console, progress)
+        for name in names:
+            _run(name, arguments, console)
     except (BenchError, TocsinError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("bench: stopped\n")
         return 130
-    path = report.save(arguments.json, arguments.scenario, facts, content)
-    console.print(f"[dim]written to {path}[/dim]", highlight=False)
     return 0
 
 
-def _run(arguments: argparse.Namespace, console: Console, progress: Progress) -> dict[str, object]:
-    plan = _plan(arguments)
-    if arguments.scenario == "detect":
-        found = detect(plan, progress)
-        report.show_steps(console, [found.load])
-        report.show_detection(console, found)
-        return {"detection": found.as_json()}
-    if arguments.scenario == "steady":
-        measured = [steady(plan, progress)]
-        report.show_steps(console, measured)
-    else:
-        measured = throughput(plan, arguments.monitors or STEPS, progress)
-        report.show_steps(console, measured)
-        report.show_maximum(console, measured)
-    rule = {"min_coverage": MIN_COVERAGE, "max_lag_p99_ms": MAX_LAG_P99_MS}
-    steps = [{**step.as_json(), "held": held(step)} for step in measured]
-    return {"workers": plan.workers, "held_means": rule, "steps": steps}
+def _run(name: str, arguments: argparse.Namespace, console: Console) -> None:
+    scenario, facts = SCENARIOS[name], machine()
+    steps = arguments.monitors or scenario.monitors
+    with Progress(console) as progress:
+        content = scenario.run(_plan(name, scenario, steps, arguments), steps, console, progress)
+    path = report.save(arguments.json, name, facts, {"workers": arguments.workers, **content})
+    console.print(f"[dim]written to {path}[/dim]", highlight=False)
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
-    monitors, interval_s, seconds = _DEFAULTS[arguments.scenario]
-    interval_s = arguments.interval or interval_s
-    detecting = arguments.scenario == "detect"
+def _plan(name: str, scenario: Scenario, steps: Sequence[int], arguments: argparse.Namespace) -> Plan:
+    interval_s = arguments.interval or scenario.interval_s
     return Plan(
-        monitors=(arguments.monitors or [monitors])[0],
+        monitors=steps[0],
         interval_s=interval_s,
-        seconds=arguments.seconds or seconds,
+        seconds=arguments.seconds or scenario.seconds,
         # Everything is checked once before: configurations are cached and nothing is pending any more.
-        warmup_s=interval_s + 4,
+        warmup_s=max(interval_s + 4, 15 if name == "peers" else 0),
         workers=arguments.workers,
         target=arguments.target,
-        failure_threshold=1 if detecting else 2,
-        flaky=OUTAGES if detecting else 0,
-        notifier=detecting,
+        failure_threshold=scenario.failure_threshold,
+        flaky=scenario.flaky,
+        notifier=scenario.flaky > 0,
     )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--scenario", choices=tuple(_DEFAULTS), default="throughput")
+    parser.add_argument("--scenario", choices=("all", *SCENARIOS), default="all")
     parser.add_argument("--monitors", type=_numbers, help="how many; for throughput the steps, as in 3000,5000")
     parser.add_argument("--interval", type=int, help="seconds between two checks of a monitor")
     parser.add_argument("--seconds", type=int, help="how long is measured")

@@ -18,6 +18,7 @@ from bench.stack import Stack
 _LOOK_EVERY_S = 0.005
 #: Between two outages, on average: they begin at any moment of an interval.
 _APART_S = 0.2
+#: Beyond one interval.
 _ARRIVES_WITHIN_S = 30.0
 
 _INCIDENTS = "SELECT monitor_id::text FROM incidents"
@@ -61,9 +62,9 @@ def detect(plan: Plan, progress: Progress) -> Detection:
         stack.start_roles()
         load = measure(stack, plan, lambda what, done: progress.show(f"{title}: {what}", done))
         progress.show(f"{title}: breaking targets", None)
-        broken, incidents = _break(stack, sink, numbers)
+        broken, incidents = _break(stack, sink, numbers, plan.interval_s)
         progress.show(f"{title}: mending them", None)
-        mended = _mend(stack, sink, numbers)
+        mended = _mend(stack, sink, numbers, plan.interval_s)
     opened = _first(sink.received, "incident.opened")
     resolved = _first(sink.received, "incident.resolved")
     return Detection(
@@ -77,14 +78,16 @@ def detect(plan: Plan, progress: Progress) -> Detection:
     )
 
 
-def _break(stack: Stack, sink: Sink, numbers: dict[str, int]) -> tuple[dict[str, float], dict[str, float]]:
+def _break(
+    stack: Stack, sink: Sink, numbers: dict[str, int], interval_s: int
+) -> tuple[dict[str, float], dict[str, float]]:
     """Break the targets one by one; when each began to fail and when its incident was committed (Unix seconds)."""
     chance = random.Random(1)
     waiting = list(numbers)
     broken: dict[str, float] = {}
     incidents: dict[str, float] = {}
     next_at = time.time()
-    give_up = next_at + 2 * _APART_S * len(waiting) + _ARRIVES_WITHIN_S
+    give_up = next_at + 2 * _APART_S * len(waiting) + interval_s + _ARRIVES_WITHIN_S
     while time.time() < give_up and (waiting or len(_first(sink.received, "incident.opened")) < len(numbers)):
         if waiting and time.time() >= next_at:
             monitor = waiting.pop()
@@ -98,12 +101,12 @@ def _break(stack: Stack, sink: Sink, numbers: dict[str, int]) -> tuple[dict[str,
     return broken, incidents
 
 
-def _mend(stack: Stack, sink: Sink, numbers: dict[str, int]) -> dict[str, float]:
+def _mend(stack: Stack, sink: Sink, numbers: dict[str, int], interval_s: int) -> dict[str, float]:
     mended: dict[str, float] = {}
     for monitor, number in numbers.items():
         mended[monitor] = time.time()
         stack.target.mend_path(number)
-    give_up = time.time() + _ARRIVES_WITHIN_S
+    give_up = time.time() + interval_s + _ARRIVES_WITHIN_S
     while time.time() < give_up and len(_first(sink.received, "incident.resolved")) < len(numbers):
         stack.check_alive()
         time.sleep(_LOOK_EVERY_S)

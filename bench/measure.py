@@ -98,6 +98,7 @@ def _counters(told: Telemetry) -> Counters:
     return Counters(
         lag_p50_ms=told.quantile_ms(LAG, 0.5),
         lag_p99_ms=told.quantile_ms(LAG, 0.99),
+        lag_max_ms=told.quantile_ms(LAG, 1.0),
         skipped=told.total("tocsin_checks_skipped_total"),
         late=told.total("tocsin_checks_late_total"),
         spilled=told.total("tocsin_checks_spilled_total"),

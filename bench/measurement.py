@@ -21,10 +21,11 @@ class Checks:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What the roles' own metrics say about the window."""
+    """What the roles' own metrics say about the window; the greatest lag is the bound of its bucket."""
 
     lag_p50_ms: float | None
     lag_p99_ms: float | None
+    lag_max_ms: float | None
     skipped: int
     late: int
     spilled: int

@@ -10,8 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.api import TARGETS_MS, ApiFindings
 from bench.detect import Detection, Spread
+from bench.growth import QUANTITIES, Size, slopes
 from bench.measurement import Measurement
+from bench.peers import SideBySide, peer_held
 from bench.scenarios import held
 from common.clock import utc_now
 
@@ -57,6 +60,58 @@ def show_detection(console: Console, found: Detection) -> None:
     console.print(f"duplicate webhooks {found.duplicates}, about monitors that never failed {found.unexpected}")
 
 
+def show_peers(console: Console, found: SideBySide) -> None:
+    """Both rows, one line per load."""
+    table = Table(title="Checks per second, side by side on the same nginx")
+    for name in ("", "offered /s", "held", "done in time", "checks per CPU s", "memory"):
+        table.add_column(name, justify="right" if name else "left")
+    for step in found.peer:
+        rate = step.due / step.seconds
+        memory = step.memory_peak_mb["prometheus"] + step.memory_peak_mb["blackbox_exporter"]
+        cells = (f"{rate:,.0f}", _yes(peer_held(step)), f"{step.coverage:.1%}", f"{step.done / step.own_cpu_s:,.0f}")
+        table.add_row("Prometheus + blackbox_exporter", *cells, f"{memory:,.0f} MB")
+    for ours in found.ours:
+        own = sum(ours.cpu_s[name] for name in ours.cpu_s if name not in ("target", "bench"))
+        memory = sum(size for name, size in ours.memory_peak_mb.items() if name != "target")
+        cells = (f"{ours.checks.due / ours.seconds:,.0f}", _yes(held(ours)), f"{ours.coverage:.1%}",
+                 f"{ours.checks.stored / own:,.0f}")  # fmt: skip
+        table.add_row("Tocsin, everything stored and judged", *cells, f"{memory:,.0f} MB")
+    console.print(table)
+    if found.ratio is not None:
+        console.print(f"[bold]Tocsin held {found.ratio:.1f} times the load[/bold]; its CPU and memory include "
+                      "PostgreSQL and Valkey")  # fmt: skip
+
+
+def show_api(console: Console, found: ApiFindings) -> None:
+    """One line per kind of request."""
+    table = Table(title=f"API at {found.per_second:,.0f} requests/s, {found.monitors:,} monitors, checks running")
+    for name in ("", "requests", "p50", "p95", "p99", "max", "target p95"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, latency in found.latencies.items():
+        values = (latency.p50_ms, latency.p95_ms, latency.p99_ms, latency.max_ms)
+        target = TARGETS_MS.get(name)
+        table.add_row(name, f"{latency.count:,}", *(f"{value:.1f} ms" for value in values),
+                      f"{target:.0f} ms" if target else "-")  # fmt: skip
+    console.print(table)
+    console.print(f"answers by status: {found.statuses}")
+
+
+def show_growth(console: Console, sizes: Sequence[Size]) -> None:
+    """One column per size, one line per quantity, and by what power it grows."""
+    table = Table(title="Growth with the number of monitors (60 s interval)")
+    for name in ("", *(f"{size.load.monitors:,}" for size in sizes), "grows by power"):
+        table.add_column(name, justify="right" if name else "left")
+    powers = slopes(sizes)
+    for name, read in QUANTITIES.items():
+        table.add_row(name, *(f"{read(size):,.1f}" for size in sizes), f"{powers[name]:.2f}")
+    table.add_row("coverage", *(f"{size.load.coverage:.2%}" for size in sizes), "")
+    console.print(table)
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001 - it is what is shown
+    return "[green]yes[/green]" if value else "[red]no[/red]"
+
+
 def save(path: Path | None, scenario: str, facts: dict[str, Any], content: dict[str, Any]) -> Path:
     """Write the JSON; where it is."""
     now = utc_now()
@@ -69,13 +124,13 @@ def save(path: Path | None, scenario: str, facts: dict[str, Any], content: dict[
 
 def _rows(steps: Sequence[Measurement]) -> dict[str, list[str]]:
     rows = {
-        "held": ["[green]yes[/green]" if held(s) else "[red]no[/red]" for s in steps],
+        "held": [_yes(held(s)) for s in steps],
         "due per second": [f"{s.checks.due / s.seconds:,.0f}" for s in steps],
         "committed per second": [f"{s.checks.committed / s.seconds:,.0f}" for s in steps],
         "written per second": [f"{s.checks.stored / s.seconds:,.0f}" for s in steps],
         "judged other than up": [f"{s.checks.not_up:,}" for s in steps],
         "coverage": [f"{s.coverage:.2%}" for s in steps],
-        "lag p50 / p99": [f"{_ms(s.counters.lag_p50_ms)} / {_ms(s.counters.lag_p99_ms)}" for s in steps],
+        "lag p50 / p99 / max": [_lags(s) for s in steps],
         "checks per worker CPU second": [f"{s.checks_per_worker_cpu_s:,.0f}" for s in steps],
         "worker CPU s per 1,000 checks": [f"{1000 / max(1.0, s.checks_per_worker_cpu_s):.3f}" for s in steps],
         "bytes per stored check": [f"{s.bytes_per_check:.0f}" for s in steps],
@@ -94,6 +149,11 @@ def _rows(steps: Sequence[Measurement]) -> dict[str, list[str]]:
     for role in steps[0].memory_peak_mb:
         rows[f"memory: {role}"] = [f"{s.memory_peak_mb[role]:.0f} MB" for s in steps]
     return rows
+
+
+def _lags(step: Measurement) -> str:
+    told = step.counters
+    return " / ".join(f"{_ms(value)}" for value in (told.lag_p50_ms, told.lag_p99_ms, told.lag_max_ms))
 
 
 def _spread_cells(spread: Spread | None) -> list[str]:

@@ -37,9 +37,10 @@ VALUES (%(id)s, %(org)s, 'bench', 'webhook', %(config)s, %(secrets)s, true)
 
 
 def seed(connection: psycopg.Connection[Any], plan: Plan, target: Target) -> UUID:
-    """Make an organization with the plan's monitors; the first `plan.flaky` of them can be made to fail."""
-    org = uuid4()
-    connection.execute("INSERT INTO organizations (id, name) VALUES (%s, 'bench')", (org,))
+    """Give the first organization the plan's monitors; the first `plan.flaky` of them can be made to fail."""
+    first = connection.execute("SELECT id FROM organizations").fetchone()
+    assert first is not None
+    org: UUID = first[0]
     connection.execute("INSERT INTO locations (name) VALUES (%s) ON CONFLICT DO NOTHING", (_LOCATION,))
     found = connection.execute("SELECT id FROM locations WHERE name = %s", (_LOCATION,)).fetchone()
     assert found is not None

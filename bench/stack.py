@@ -5,13 +5,16 @@ Everything lives in a temporary directory, is started by this process and ends w
 
 from __future__ import annotations
 
+import json
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,13 +28,22 @@ from common.embedded import EmbeddedServers
 from common.settings import child_environment, load_settings
 from common.spawn import spawn
 from common.vault import generate_key
-from migrations.run import migrate
+from migrations.run import CREDENTIALS_FILE, migrate_and_bootstrap
 
 ROOT = Path(__file__).resolve().parent.parent
 
 _FIRST_RESULT_WITHIN_S = 60.0
 #: A worker may take 25 s to end its batches.
 _STOP_WITHIN_S = 28.0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAccess:
+    """Where the API is, and the first organization's key."""
+
+    host: str
+    port: int
+    key: str
 
 
 class Stack:
@@ -68,23 +80,25 @@ class Stack:
         self._undo.callback(self.servers.stop)
         self._say("starting PostgreSQL, Valkey and the target")
         urls = self.servers.start()
+        self._database_url = urls.database_url
         self.metrics_dir.mkdir()
-        self._env = child_environment(
-            load_settings(
-                {},
-                database_url=SecretStr(urls.database_url),
-                redis_url=SecretStr(urls.redis_url),
-                encryption_keys=SecretStr(self.encryption_keys),
-                data_dir=self._folder / "data",
-                metrics_dir=self.metrics_dir,
-                log_level="warning",
-                log_format="json",
-            ),
-            PYTHONPATH=str(ROOT),
+        self._port = _free_port()
+        settings = load_settings(
+            {},
+            database_url=SecretStr(urls.database_url),
+            redis_url=SecretStr(urls.redis_url),
+            encryption_keys=SecretStr(self.encryption_keys),
+            jwt_key=SecretStr(generate_key()),
+            port=self._port,
+            data_dir=self._folder / "data",
+            metrics_dir=self.metrics_dir,
+            log_level="warning",
+            log_format="json",
         )
+        self._env = child_environment(settings, PYTHONPATH=str(ROOT))
         self.target: Target = start_target(self._plan.target, self._folder / "target", self._env, ROOT, self._say)
-        self._undo.callback(_end, [self.target.process])
-        migrate(urls.database_url)
+        self._undo.callback(end, [self.target.process])
+        migrate_and_bootstrap(settings)
         self.database: psycopg.Connection[Any] = psycopg.connect(urls.database_url, autocommit=True)
         self._undo.callback(self.database.close)
 
@@ -94,13 +108,8 @@ class Stack:
         if self._plan.notifier:
             names.append("notifier")
         self._say(f"starting {', '.join(names)}")
-        self._undo.callback(lambda: _end(self.roles.values()))
         for name in names:
-            module = f"{name.split('-')[0]}.app"
-            # Not the benchmark's working directory: PYTHONPATH alone says which tree is measured.
-            with self._log(name).open("wb") as log:
-                argv = [sys.executable, "-m", module]
-                self.roles[name] = spawn(argv, env=self._env, cwd=self._folder, stdout=log.fileno())
+            self._start_role(name)
         deadline = time.monotonic() + _FIRST_RESULT_WITHIN_S
         while self.database.execute("SELECT 1 FROM results LIMIT 1").fetchone() is None:
             self.check_alive()
@@ -108,11 +117,40 @@ class Stack:
                 raise BenchError(f"no result within {_FIRST_RESULT_WITHIN_S:.0f} s; {self._last_words()}")
             time.sleep(0.1)
 
+    def start_api(self) -> ApiAccess:
+        """Start the API as the product does; return when it answers."""
+        self._say("starting the API")
+        self._start_role("api")
+        credentials = json.loads((self._folder / "data" / CREDENTIALS_FILE).read_text(encoding="utf-8"))
+        deadline = time.monotonic() + _FIRST_RESULT_WITHIN_S
+        while time.monotonic() < deadline:
+            self.check_alive()
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+                return ApiAccess("127.0.0.1", self._port, credentials["api_key"])
+            time.sleep(0.05)
+        raise BenchError(f"the API did not answer; {self._last_words()}")
+
+    def _start_role(self, name: str) -> None:
+        if not self.roles:
+            self._undo.callback(lambda: end(self.roles.values()))
+        module = f"{name.split('-', maxsplit=1)[0]}.app"
+        # Not the benchmark's working directory: PYTHONPATH alone says which tree is measured.
+        with self._log(name).open("wb") as log:
+            self.roles[name] = spawn(
+                [sys.executable, "-m", module], env=self._env, cwd=self._folder, stdout=log.fileno()
+            )
+
     def check_alive(self) -> None:
         """Raise BenchError when a process that should run has ended."""
         for name, process in (*self.roles.items(), ("target", self.target.process)):
             if process.poll() is not None:
                 raise BenchError(f"{name} ended with status {process.returncode}; {self._last_words()}")
+
+    def sample(self, query: str) -> list[str]:
+        """The first column of a query, by a connection of its own: any thread may ask."""
+        with psycopg.connect(self._database_url) as connection:
+            return [row[0] for row in connection.execute(query).fetchall()]
 
     def pids(self) -> dict[str, int]:
         """Process ids by role; postgres is the postmaster."""
@@ -137,7 +175,13 @@ class Stack:
         return "; ".join(lines) or "no role said why"
 
 
-def _end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
     """SIGTERM to all at once; what has not ended in time is killed, by its id."""
     ending = list(processes)
     for process in ending:

@@ -6,8 +6,6 @@ Sixteen loopback addresses, so that thousands of fresh connections a second do n
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.asyncio_target import ADDRESSES
+from bench.packages import find
 from bench.plan import BenchError
 from common.spawn import spawn
 
 _READY_WITHIN_S = 10.0
-_INSTALL_WITHIN_S = 180
 
 _NGINX_CONF = """
 daemon off;
@@ -74,7 +72,7 @@ def start_target(kind: str, folder: Path, env: Mapping[str, str], root: Path, sa
     toggles = folder / "toggles"
     toggles.mkdir()
     port = _free_port()
-    nginx = None if kind == "asyncio" else _find_nginx(say)
+    nginx = None if kind == "asyncio" else find("nginx", "nginx-light", say)
     if kind == "nginx" and nginx is None:
         raise BenchError("nginx is not installed and could not be: install it, or use --target asyncio")
     if nginx is not None:
@@ -94,24 +92,6 @@ def _nginx_command(nginx: str, folder: Path, toggles: Path, port: int) -> list[s
     config = folder / "nginx.conf"
     config.write_text(_NGINX_CONF.format(folder=folder, toggles=toggles, listens=listens), encoding="utf-8")
     return [nginx, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config)]
-
-
-def _find_nginx(say: Callable[[str], None]) -> str | None:
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
-    found = shutil.which("nginx", path=path)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        say("installing nginx-light as the target")
-        # Runlevel 1: the package's own service on port 80 is not started.
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", "nginx-light"]):
-            try:
-                subprocess.run(
-                    ["apt-get", *command], env=env, check=True, capture_output=True, timeout=_INSTALL_WITHIN_S
-                )
-            except (subprocess.SubprocessError, OSError):
-                return None
-        found = shutil.which("nginx", path=path)
-    return found
 
 
 def _nginx_version(nginx: str) -> str:

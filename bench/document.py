@@ -1,0 +1,133 @@
+"""`python -m bench.document`: write the tables and pictures of docs/performance.md from the kept results.
+
+What stands between `<!-- bench: <scenario> -->` and `<!-- end -->` is generated; the rest is written by hand.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import plots
+from bench.kept import newest
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+_PART = re.compile(r"(<!-- bench: (?P<scenario>[a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Kept = dict[str, Any]
+
+
+def main() -> int:
+    """Bring the document up to date with bench/results."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    folder = DOCUMENT.parent / DOCUMENT.stem
+    for part in _PART.finditer(text):
+        if (kept := newest(part["scenario"])) is not None:
+            plots.draw(part["scenario"], kept, folder)
+    DOCUMENT.write_text(filled(text), encoding="utf-8")
+    return 0
+
+
+def filled(text: str) -> str:
+    """The document with every generated part as the kept results have it."""
+    return _PART.sub(lambda part: part[1] + _part(part["scenario"]) + part[3], text)
+
+
+def _part(scenario: str) -> str:
+    kept = newest(scenario)
+    if kept is None:
+        return f'Not measured yet: `make bench ARGS="--scenario {scenario}"`.\n'
+    machine = kept["machine"]
+    measured = (
+        f"Measured {kept['at'][:10]} on {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']:.0f} GB, "
+        f'kernel {machine["kernel"]}, Python {machine["python"]}; `make bench ARGS="--scenario {scenario}"`.'
+    )
+    picture = f"![{scenario}](performance/{scenario}.svg)\n\n" if scenario in plots.PICTURES else ""
+    return f"\n{picture}{_TABLES[scenario](kept)}\n{measured}\n\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _peers(kept: Kept) -> str:
+    head = ["", "offered /s", "held", "done in time", "checks per CPU-second, all processes", "memory, all processes"]
+    rows = []
+    for step in kept["peer"]:
+        memory = sum(step["memory_peak_mb"][name] for name in ("prometheus", "blackbox_exporter"))
+        rate = step["due"] / step["seconds"]
+        rows.append(_row("Prometheus + blackbox_exporter", rate, step, step["checks_per_cpu_s"], memory))
+    for step in kept["steps"]:
+        own = sum(seconds for name, seconds in step["cpu_s"].items() if name not in ("target", "bench"))
+        memory = sum(size for name, size in step["memory_peak_mb"].items() if name != "target")
+        rows.append(_row("Tocsin", step["offered_per_s"], step, step["checks"]["stored"] / own, memory))
+    ratio = kept["ratio"]
+    said = f"\nTocsin held **{ratio:.1f} times** the load.\n" if ratio else ""
+    return _table(head, rows) + said
+
+
+def _row(name: str, offered: float, step: Kept, per_cpu_s: float, memory_mb: float) -> list[str]:
+    return [name, f"{offered:,.0f}", "yes" if step["held"] else "no", f"{step['coverage']:.1%}", f"{per_cpu_s:,.0f}",
+            f"{memory_mb:,.0f} MB"]  # fmt: skip
+
+
+def _detection(kept: Kept) -> str:
+    found = kept["detection"]
+    load = found["load"]
+    names = (("outage → incident committed", "incident"), ("outage → webhook received", "webhook"),
+             ("recovery → webhook received", "resolve"))  # fmt: skip
+    spreads = [(name, found[key]) for name, key in names if found[key]]
+    times = _table(["", "seen", "p50", "p99", "max"],
+                   [[name, f"{s['count']} of {found['outages']}", *(f"{s[k] / 1000:.2f} s" for k in
+                     ("p50_ms", "p99_ms", "max_ms"))] for name, s in spreads])  # fmt: skip
+    lags = [load["counters"].get(key) for key in ("lag_p50_ms", "lag_p99_ms", "lag_max_ms")]
+    facts = [
+        ["coverage", f"{load['coverage']:.2%} of {load['checks']['due']:,}"],
+        ["lag p50 / p99 / max", " / ".join(f"{lag:,.0f} ms" for lag in lags if lag is not None)],
+        ["bytes per stored check, all included", f"{load['bytes_per_check']:.0f}"],
+        *([f"cores, memory: {role}", f"{load['cpu_s'][role] / load['seconds']:.2f}, {size:.0f} MB"]
+          for role, size in load["memory_peak_mb"].items()),
+    ]  # fmt: skip
+    said = f"\nDuplicate webhooks: {found['duplicates']}; about monitors that never failed: {found['unexpected']}.\n"
+    return times + said + "\n" + _table(["under this load", ""], facts)
+
+
+def _api(kept: Kept) -> str:
+    found = kept["api"]
+    rows = [[name, f"{v['count']:,}", *(f"{v[k]:.1f} ms" for k in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))]
+            for name, v in found["latencies"].items()]  # fmt: skip
+    answers = ", ".join(f"{status}: {count:,}" for status, count in found["statuses"].items())
+    return _table(["", "requests", "p50", "p95", "p99", "max"], rows) + f"\nAnswers by status: {answers}.\n"
+
+
+def _growth(kept: Kept) -> str:
+    quantities: dict[str, Callable[[Kept], float]] = {
+        "start (s)": lambda s: s["start_s"],
+        "scheduler memory (MB)": lambda s: s["load"]["memory_peak_mb"]["scheduler"],
+        "worker memory (MB)": lambda s: s["load"]["memory_peak_mb"]["worker-1"],
+        "PostgreSQL memory (MB)": lambda s: s["load"]["memory_peak_mb"]["postgres"],
+        "lag p99 (ms)": lambda s: s["load"]["counters"]["lag_p99_ms"],
+        "API read one p95 (ms)": lambda s: s["read_p95_ms"],
+        "API list 50 p95 (ms)": lambda s: s["list_p95_ms"],
+    }
+    sizes = kept["sizes"]
+    head = ["", *(f"{size['load']['monitors']:,}" for size in sizes), "grows by power"]
+    rows = [[name, *(f"{read(size):,.1f}" for size in sizes), f"{kept['powers'][name]:.2f}"]
+            for name, read in quantities.items()]  # fmt: skip
+    return _table(head, [*rows, ["coverage", *(f"{size['load']['coverage']:.2%}" for size in sizes), ""]])
+
+
+_TABLES: dict[str, Callable[[Kept], str]] = {
+    "peers": _peers,
+    "steady": _detection,
+    "detect": _detection,
+    "api": _api,
+    "growth": _growth,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""One picture per table of docs/performance.md, as SVG and PNG, from the kept numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+#: Okabe and Ito's colours, told apart by everybody; grey lines and text read on white and on black.
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+_INK = "#808080"
+
+Kept = dict[str, Any]
+
+
+def draw(scenario: str, kept: Kept, folder: Path) -> list[Path]:
+    """Draw the pictures of a scenario's kept result; the files, none for a scenario without a picture."""
+    if scenario not in PICTURES:
+        return []
+    # Ids in SVG from this instead of chance: the same numbers give the same file.
+    mpl.rcParams.update({"svg.hashsalt": "tocsin", "font.size": 10, "font.family": "DejaVu Sans"})
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    PICTURES[scenario](figure, kept)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{scenario}.{kind}" for kind in ("svg", "png")]
+    for path in paths:
+        figure.savefig(path, transparent=True, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return paths
+
+
+def _axes(figure: Figure, place: int = 111, *, title: str, x: str, y: str) -> Axes:
+    axes = figure.add_subplot(place)
+    axes.set_title(title, color=_INK, fontsize=10, loc="left")
+    axes.set_xlabel(x, color=_INK)
+    axes.set_ylabel(y, color=_INK)
+    axes.tick_params(colors=_INK)
+    axes.set_axisbelow(True)
+    axes.grid(color=_INK, alpha=0.25, linewidth=0.6)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(_INK)
+    return axes
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
+
+
+def _peers(figure: Figure, kept: Kept) -> None:
+    axes = _axes(figure, title="Checks done in time, by the load that was asked for", x="offered per second",
+                 y="done per second")  # fmt: skip
+    peer = [(s["due"] / s["seconds"], s["done_per_s"]) for s in kept["peer"]]
+    ours = [(s["offered_per_s"], s["committed_per_s"]) for s in kept["steps"]]
+    top = max(x for x, _ in (*peer, *ours))
+    axes.plot([0, top], [0, top], color=_INK, linewidth=0.8, linestyle=":", label="all of them")
+    axes.plot(*zip(*peer, strict=True), color=ORANGE, marker="s", label="Prometheus + blackbox_exporter")
+    axes.plot(*zip(*ours, strict=True), color=BLUE, marker="o", label="Tocsin (stored and judged)")
+    _legend(axes)
+
+
+def _detection(figure: Figure, kept: Kept) -> None:
+    found = kept["detection"]
+    rows = [("outage → incident", found["incident"]), ("outage → webhook", found["webhook"]),
+            ("recovery → webhook", found["resolve"])]  # fmt: skip
+    rows = [(name, spread) for name, spread in rows if spread]
+    load = found["load"]
+    axes = _axes(figure, title=f"{found['outages']} outages among {load['monitors']:,} monitors at "
+                 f"{load['interval_s']} s", x="seconds", y="")  # fmt: skip
+    for place, (name, spread) in enumerate(rows):
+        axes.barh(place, spread["max_ms"] / 1000, color=BLUE, alpha=0.25, height=0.5)
+        axes.barh(place, spread["p50_ms"] / 1000, color=BLUE, height=0.5)
+        axes.text(0, place + 0.27, f" {name}: p50 {spread['p50_ms'] / 1000:.2f} s, "
+                  f"max {spread['max_ms'] / 1000:.2f} s", color=_INK, va="bottom", ha="left")  # fmt: skip
+    axes.set_yticks([])
+    axes.set_ylim(-0.5, len(rows) - 0.1)
+
+
+def _api(figure: Figure, kept: Kept) -> None:
+    found = kept["api"]
+    axes = _axes(figure, title=f"API at {found['per_second']:,.0f} requests/s, {found['monitors']:,} monitors",
+                 x="", y="milliseconds")  # fmt: skip
+    names = list(found["latencies"])
+    for shift, (key, colour) in enumerate((("p50_ms", GREEN), ("p95_ms", BLUE), ("p99_ms", ORANGE))):
+        places = [n + (shift - 1) * 0.26 for n in range(len(names))]
+        axes.bar(places, [found["latencies"][name][key] for name in names], 0.24, color=colour, label=key[:3])
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.6, len(names) + 0.1)
+    _legend(axes)
+
+
+def _growth(figure: Figure, kept: Kept) -> None:
+    sizes = kept["sizes"]
+    numbers = [size["load"]["monitors"] for size in sizes]
+    left = _axes(figure, 121, title="memory", x="monitors", y="MB")
+    for role, colour in (("scheduler", BLUE), ("worker-1", GREEN), ("postgres", PURPLE)):
+        left.plot(numbers, [s["load"]["memory_peak_mb"][role] for s in sizes], color=colour, marker="o", label=role)
+    right = _axes(figure, 122, title="time", x="monitors", y="milliseconds")
+    right.plot(numbers, [s["load"]["counters"]["lag_p99_ms"] for s in sizes], color=ORANGE, marker="s", label="lag p99")
+    right.plot(numbers, [s["list_p95_ms"] for s in sizes], color=BLUE, marker="o", label="API list 50 p95")
+    right.plot(numbers, [s["read_p95_ms"] for s in sizes], color=GREEN, marker="^", label="API read one p95")
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        _legend(axes)
+
+
+#: {scenario: what draws it}.
+PICTURES: dict[str, Callable[[Figure, Kept], None]] = {
+    "peers": _peers,
+    "steady": _detection,
+    "detect": _detection,
+    "api": _api,
+    "growth": _growth,
+}
