@@ -1,0 +1,72 @@
+"""`python -m tests.chaos`: choose seed, profile and faults, run, print the verdict; exit status 1 on a violation."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from common.domain.errors import TocsinError
+from tests.chaos import verdict
+from tests.chaos.faults.registry import FAULTS
+from tests.chaos.plan import ChaosError, Plan, full, quick
+from tests.chaos.progress import Progress
+from tests.chaos.run import Outcome, Runner
+
+_PROFILES = {"quick": quick, "full": full}
+_PLAIN_WIDTH = 120
+_TRIALS = 5
+
+
+def main() -> int:
+    """Run what the command line asks for; the exit status."""
+    arguments = _parser().parse_args()
+    # SIGTERM ends the run in the same orderly way as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    plan = _plan(arguments)
+    kept = Path(tempfile.mkdtemp(prefix=f"chaos-{plan.seed}-", dir=arguments.keep))
+    console.print(f"seed {plan.seed}, profile {plan.profile}, history in {kept}", highlight=False)
+    try:
+        outcome = _run(plan, kept, console)
+    except (ChaosError, TocsinError) as error:
+        sys.stderr.write(f"chaos: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("chaos: stopped\n")
+        return 130
+    verdict.show(console, plan, outcome)
+    return 0 if verdict.holds(outcome) else 1
+
+
+def _run(plan: Plan, kept: Path, console: Console) -> Outcome:
+    with Progress(console) as progress:
+        return Runner(plan, kept, progress.show).run()
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    seed = random.SystemRandom().randrange(1_000_000) if arguments.seed is None else arguments.seed
+    trials = arguments.trials or (_TRIALS if arguments.fault else 0)
+    return _PROFILES[arguments.profile](seed, fault=arguments.fault, trials=trials, minutes=arguments.minutes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--fault", choices=tuple(FAULTS), metavar="NAME", help=f"only this one: {', '.join(FAULTS)}")
+    parser.add_argument("--seed", type=int, help="decides monitors, outages and faults (random, and printed)")
+    parser.add_argument("--trials", type=int, help=f"how often, with --fault ({_TRIALS})")
+    parser.add_argument("--minutes", type=float, help="how long, all in all, without --fault (10)")
+    parser.add_argument("--profile", choices=tuple(_PROFILES), default="full", help="how big (full)")
+    parser.add_argument("--keep", type=Path, help="where the history goes (the system's temporary directory)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

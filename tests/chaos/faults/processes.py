@@ -1,0 +1,98 @@
+"""Processes that die, stand still, or are restarted: at any moment, and at the worst ones."""
+
+from __future__ import annotations
+
+import time
+
+from common.broker import HEARTBEAT_TIMEOUT_MS
+from scheduler.lease import LeaseTimes
+from tests.chaos.faults.site import Site
+from tests.chaos.fleet import PROCESSES
+from tests.chaos.wounded import FAILPOINTS
+
+_BACK_WITHIN_S = 30.0
+
+
+def kill(site: Site, role: str = "") -> None:
+    """SIGKILL at any moment."""
+    living = site.world.fleet.living(role)
+    if living:
+        name = site.chance.choice(living)
+        if site.world.fleet.kill(name):
+            site.moment("kill", name)
+
+
+def fall(site: Site, kind: str = "") -> None:
+    """SIGKILL at a failpoint; given up when nobody comes by in time."""
+    fleet = site.world.fleet
+    choices = [(name, point) for name in fleet.living() for point in FAILPOINTS[name.split("-")[0]] if kind in point]
+    if not choices:
+        return
+    name, point = site.chance.choice(choices)
+    # Not always the first to come by: what follows in the same transaction or message is another case.
+    fleet.arm(name, point, site.chance.choice((1.0, 0.3)))
+    with site.during("failpoint", name, point):
+        for _ in site.until(min(site.world.plan.longest_s, 6.0), every_s=0.05):
+            if not fleet.armed(name):
+                return
+        fleet.disarm(name)
+
+
+def freeze(site: Site, role: str = "") -> None:
+    """SIGSTOP for longer than a heartbeat's patience, then SIGCONT: it goes on with what others have taken over."""
+    living = site.world.fleet.living(role)
+    if not living:
+        return
+    name = site.chance.choice(living)
+    seconds = site.chance.uniform(1.05, 2.0) * HEARTBEAT_TIMEOUT_MS / 1000
+    _freeze(site, "freeze", name, seconds)
+
+
+def freeze_leader(site: Site) -> None:
+    """The leader stands still for longer than its lease: for a moment after that there are two."""
+    if name := leader(site):
+        _freeze(site, "freeze-leader", name, LeaseTimes().ttl_s + site.chance.uniform(1.0, 4.0))
+
+
+def kill_leader(site: Site) -> None:
+    """The leader dies."""
+    if (name := leader(site)) and site.world.fleet.kill(name):
+        site.moment("kill", name, "leader")
+
+
+def rolling_restart(site: Site) -> None:
+    """SIGTERM to one process after the other, as an upgrade does."""
+    fleet = site.world.fleet
+    for name in PROCESSES:
+        before = fleet.pid(name)
+        if before is None or site.over.is_set():
+            continue
+        with site.during("restart", name):
+            fleet.terminate(name)
+            end = time.monotonic() + _BACK_WITHIN_S
+            while fleet.pid(name) in {before, None} and time.monotonic() < end and not site.over.is_set():
+                site.sleep(0.1)
+        site.sleep(0.5)
+
+
+def leader(site: Site) -> str | None:
+    """Which process leads, by the lease's holder and what the schedulers have logged."""
+    with site.world.database() as connection:
+        row = connection.execute("SELECT holder FROM leases").fetchone()
+    if row is None:
+        return None
+    for name in site.world.fleet.living("scheduler"):
+        text = site.world.fleet.log(name).read_text(errors="replace")
+        started = [line for line in text.splitlines() if '"scheduler_started"' in line]
+        if started and row[0] in started[-1]:
+            return name
+    return None
+
+
+def _freeze(site: Site, fault: str, name: str, seconds: float) -> None:
+    fleet = site.world.fleet
+    if not fleet.freeze(name):
+        return
+    with site.during(fault, name, f"{seconds:.1f} s"):
+        site.sleep(seconds)
+        fleet.thaw(name)

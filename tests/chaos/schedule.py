@@ -1,0 +1,146 @@
+"""Which fault when, decided by the seed: one lane of all kinds, and beside it one of deaths."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+import redis
+
+from tests.chaos.faults.registry import FAULTS
+from tests.chaos.faults.site import Impossible, Site
+from tests.chaos.plan import Plan
+from tests.chaos.world import World
+
+#: What the lane of deaths chooses from, for as long as the mix lasts.
+DEATHS = ("kill", "failpoint")
+
+#: The minute that is part of `make test`, in this order: what a dead notifier had claimed is free again after its lease
+#: only, so those come first.
+QUICK = (
+    "failpoint-send",
+    "failpoint-commit",
+    "kill-notifier",
+    "net-lost-replies",
+    "failpoint-ack",
+    "kill-worker",
+    "redis-flush",
+    "kill-scheduler",
+    "postgres-backend",
+    "kill-api",
+)
+
+_GAP_S = (0.5, 2.0)
+
+
+@dataclass(slots=True)
+class Inflicted:
+    """What was done, what could not be done here, and what was not done because its object was just away."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    impossible: dict[str, str] = field(default_factory=dict)
+    missed: Counter[str] = field(default_factory=Counter)
+
+
+class Schedule:
+    """Two threads that inflict faults; `over` is set when the time or the trials are."""
+
+    def __init__(self, plan: Plan, world: World, say: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._world = world
+        self._say = say
+        self._failure: BaseException | None = None
+        self._began = 0.0
+        self.over = threading.Event()
+        self.inflicted = Inflicted()
+        lanes = [("faults", self._names(), self._gap_s())]
+        if plan.fault is None and plan.profile == "full":
+            lanes.append(("deaths", self._deaths(), plan.kill_every_s))
+        self._threads = [
+            threading.Thread(target=self._run, args=lane, name=f"chaos-{lane[0]}", daemon=True) for lane in lanes
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        self._began = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return not self._threads[0].is_alive()
+
+    def stop(self) -> None:
+        """End what lasts; raises what went wrong in the harness itself."""
+        self.over.set()
+        for thread in self._threads:
+            thread.join(60)
+        if self._failure is not None:
+            raise self._failure
+
+    def _gap_s(self) -> tuple[float, float]:
+        if self._plan.fault is None:
+            return _GAP_S
+        if self._plan.profile == "quick" or self._plan.fault.startswith(DEATHS):
+            return self._plan.kill_every_s
+        return (self._plan.calm_s, self._plan.calm_s)
+
+    def _await_storm(self) -> None:
+        """Return at once in a storm, in a calm when it is over."""
+        cycle_s = self._plan.storm_s + self._plan.calm_s
+        if self._plan.fault is None and self._plan.calm_s:
+            passed = (time.monotonic() - self._began) % cycle_s
+            if passed > self._plan.storm_s:
+                self.over.wait(cycle_s - passed)
+
+    def _names(self) -> Iterator[str]:
+        chance = random.Random(f"faults {self._plan.seed}")
+        if self._plan.fault is not None:
+            yield from [self._plan.fault] * self._plan.trials
+            return
+        if self._plan.profile == "quick":
+            yield from QUICK
+            return
+        names = [name for name in FAULTS if not name.startswith(DEATHS) or name == "kill-leader"]
+        end = time.monotonic() + self._plan.fault_s
+        while True:
+            for name in chance.sample(names, len(names)):
+                if time.monotonic() > end:
+                    return
+                yield name
+
+    def _deaths(self) -> Iterator[str]:
+        chance = random.Random(f"deaths {self._plan.seed}")
+        while True:
+            yield chance.choice(DEATHS)
+
+    def _run(self, lane: str, names: Iterator[str], gap_s: tuple[float, float]) -> None:
+        site = Site(self._world, random.Random(f"{lane} {self._plan.seed}"), self.over)
+        try:
+            for name in names:
+                self._await_storm()
+                if self.over.is_set():
+                    return
+                self._inflict(name, site)
+                site.sleep(site.chance.uniform(*gap_s))
+        except BaseException as error:
+            self._failure = error
+            self.over.set()
+
+    def _inflict(self, name: str, site: Site) -> None:
+        if name in self.inflicted.impossible:
+            return
+        self._say(name)
+        try:
+            FAULTS[name](site)
+        except Impossible as error:
+            self.inflicted.impossible[name] = str(error)
+        except (psycopg.Error, redis.RedisError):
+            self.inflicted.missed[name] += 1  # another fault has its object just now
+        else:
+            self.inflicted.done[name] += 1
