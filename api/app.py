@@ -10,15 +10,20 @@ from flask import Flask
 from pydantic import SecretStr
 
 from api import (
+    acknowledge,
+    alerts,
     api_keys,
     auth,
     channels,
+    compat_alertmanager,
+    compat_pagerduty,
     errors,
     health,
     incidents,
     locations,
     monitors,
     notifications,
+    organizations,
     parsing,
     requests,
     results,
@@ -26,10 +31,14 @@ from api import (
 )
 from api.context import Services, provide
 from api.docs import docs
+from api.platform import Platform
 from api.routing import Route, mount
 from api.server import serve
+from api.trials import Trials
 from common import log, process
 from common.broker import make_broker
+from common.channels.wiring import open_context
+from common.clock import utc_now
 from common.domain.errors import SettingsError, Unavailable
 from common.http.wiring import egress_rules
 from common.passwords import Passwords
@@ -48,6 +57,10 @@ ROUTES: tuple[Route, ...] = tuple(
         results.routes,
         incidents.routes,
         channels.routes,
+        alerts.routes,
+        compat_alertmanager.routes,
+        compat_pagerduty.routes,
+        organizations.routes,
         notifications.routes,
         locations.routes,
         health.routes,
@@ -66,20 +79,25 @@ def create_app(services: Services) -> Flask:
     requests.watch_requests(app)
     errors.register_errors(app)
     provide(app.extensions, services)
-    mount(app, chain(ROUTES, docs(ROUTES)))
+    mount(app, chain(ROUTES, acknowledge.routes, docs(ROUTES)))
     return app
 
 
 def open_services(settings: Settings) -> Services:
     """Everything that the API talks to; nothing connects yet."""
     database_url, redis_url = process.require_urls(settings)
+    vault = Vault(_required(settings.encryption_keys, "TOCSIN_ENCRYPTION_KEYS"))
     return Services(
         settings=settings,
         database=Database(database_url, DatabaseRole.API, application="api", pool_size=settings.api_threads),
         broker=make_broker(redis_url),
-        vault=Vault(_required(settings.encryption_keys, "TOCSIN_ENCRYPTION_KEYS")),
+        vault=vault,
         passwords=Passwords(),
         egress=egress_rules(settings),
+        platform=Platform(
+            Database(database_url, DatabaseRole.WORKER, application="api platform", pool_size=4)
+        ),
+        trials=Trials(lambda: open_context(settings, vault, utc_now, max_handles=4)),
     )
 
 

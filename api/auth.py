@@ -23,15 +23,16 @@ from jwt.exceptions import PyJWTError
 from uuid_utils import uuid7
 
 from api.context import Caller, services
-from api.permissions import allows
+from api.permissions import OPERATOR, allows
 from common import log
 from common.clock import utc_now
 from common.domain.errors import Forbidden, Unauthorized
-from common.store import accounts, api_keys
+from common.store import accounts, api_keys, platform_keys
 
 ACCESS_LIFETIME = timedelta(minutes=15)
 REFRESH_LIFETIME = timedelta(days=30)
 _NAME = "tocsin"
+_MARKS = (api_keys.MARK, platform_keys.MARK)
 
 _UNKNOWN = "Log in, or send an API key, as `Authorization: Bearer …`."
 _REJECTED = "The token is wrong, has expired or was revoked."
@@ -56,7 +57,29 @@ def configure_tokens(app: Flask, key: str) -> None:
 
 def require(permission: str) -> Caller:
     """The caller, if they have the permission. Raises Unauthorized and Forbidden."""
-    caller = _identify()
+    return _admit(_identify(), permission)
+
+
+def require_key(permission: str, key: str = "") -> Caller:
+    """The caller by a key that their tool could only send in the path (`key`), as Bearer, or as a half of Basic.
+
+    An API or platform key, no person's session. Raises Unauthorized and Forbidden.
+    """
+    given = [key] if key else _offered_keys()
+    token = next((one for one in given if one.startswith(_MARKS)), None)
+    if token is None:
+        raise rejected() if key or request.authorization else Unauthorized(_UNKNOWN)
+    return _admit(_key_caller(token), permission)
+
+
+def _offered_keys() -> list[str]:
+    offered = request.authorization
+    if offered is None:
+        return []
+    return [text for text in (offered.token, offered.password, offered.username) if text]
+
+
+def _admit(caller: Caller, permission: str) -> Caller:
     g.caller = caller
     log.bind(actor=caller.actor, org_id=caller.org_id)
     if not allows(caller.role, permission):
@@ -107,7 +130,7 @@ def _identify() -> Caller:
     if not header:
         raise Unauthorized(_UNKNOWN)
     scheme, _, token = header.partition(" ")
-    if scheme.lower() == "bearer" and token.startswith(api_keys.MARK):
+    if scheme.lower() == "bearer" and token.startswith(_MARKS):
         return _key_caller(token.strip())
     return _user_caller()
 
@@ -123,6 +146,8 @@ def _user_caller() -> Caller:
 
 
 def _key_caller(token: str) -> Caller:
+    if token.startswith(platform_keys.MARK):
+        return _operator(token)
     prefix, presented = api_keys.split(token)
     database = services().database
     with database.begin() as connection:
@@ -133,6 +158,15 @@ def _key_caller(token: str) -> Caller:
         with database.begin(key.org_id) as connection:
             api_keys.touch(connection, org_id=key.org_id, key_id=key.id)
     return Caller(key.org_id, key.role, key_id=key.id)
+
+
+def _operator(token: str) -> Caller:
+    prefix, presented = platform_keys.split(token)
+    with services().database.begin() as connection:
+        key = platform_keys.find(connection, prefix)
+    if key is None or not compare_digest(key.key_hash, presented):
+        raise rejected()
+    return Caller("", OPERATOR, key_id=key.id)
 
 
 def _claims(*, refresh: bool = False, verify_type: bool = True) -> dict[str, Any]:

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-import base64
-import secrets
 from typing import Any
 
 from flask import Response
 from uuid_utils import uuid7
 
 from api import pagination, parsing
+from api.channel_documents import document, kept_secrets, merged, owner, refuse_leak, stored
 from api.context import caller, services
-from api.permissions import allows
 from api.reach import refuse_denied
 from api.routing import Routes
-from api.schemas import Channel, ChannelIn, PageQuery
+from api.schemas import PageQuery
+from api.schemas_channels import Channel, ChannelIn, Trial
+from common import log
+from common.channels.base import Destination
 from common.domain.errors import FieldError, ValidationFailed
-from common.http.target import Target
 from common.store import channels
-from common.store.channels import ChannelConfig
+from common.store.channels import Rewrite
+from common.store.engine import Connection
+from common.vault import SecretUnreadable
 
 routes = Routes("channels")
 
 
 @routes.post("/v1/channels", permission="channels:write", body=ChannelIn, answer=Channel, status=201)
 def create_channel(body: ChannelIn) -> dict[str, Any]:
-    """Add a channel. `secret` signs its webhooks and is shown this once; an organization's first channel is default."""
+    """Add a channel. A webhook's `secret` signs it and is shown this once; the first channel of all is default."""
     _refuse_denied(body)
     org_id, channel_id = caller().org_id, str(uuid7())
-    secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-    sealed = services().vault.seal(f"channel:{org_id}:{channel_id}", {"secret": secret})
+    generated = body.settings().generate()
+    config, secrets = stored(body)
+    sealed = _seal(channel_id, {**secrets, **generated})
     with services().database.begin(org_id) as connection:
-        row = channels.add(connection, org_id=org_id, channel_id=channel_id, channel=_config(body), secrets=sealed)
-    return _document(row, secret)
+        _check_fallback(connection, body, channel_id)
+        row = channels.add(connection, org_id=org_id, channel_id=channel_id, channel=config, secrets=sealed)
+    return document(row, generated.get("secret"))
 
 
 @routes.get("/v1/channels", permission="channels:read", query=PageQuery, answer=Channel, paged=True)
@@ -43,32 +47,39 @@ def list_channels(query: PageQuery) -> Response:
         rows = channels.list_page(connection, org_id=caller().org_id, limit=query.limit + 1, before=before)
     shown, last = pagination.cut(rows, query.limit)
     cursor = None if last is None else pagination.encode(last["created_at"], last["id"])
-    return pagination.page([_document(row) for row in shown], cursor)
+    return pagination.page([document(row) for row in shown], cursor)
 
 
 @routes.get("/v1/channels/<channel_id>", permission="channels:read", answer=Channel)
 def get_channel(channel_id: str) -> dict[str, Any]:
     """One channel."""
     with services().database.begin(caller().org_id) as connection:
-        return _document(channels.get(connection, org_id=caller().org_id, channel_id=channel_id))
+        return document(channels.get(connection, org_id=caller().org_id, channel_id=channel_id))
 
 
 @routes.patch("/v1/channels/<channel_id>", permission="channels:write", body=ChannelIn, merge=True, answer=Channel)
 def change_channel(channel_id: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Change some fields by JSON Merge Patch. A channel that is mended or enabled is tried again at once."""
+    """Change some fields by JSON Merge Patch. A channel that is mended or enabled is tried again at once.
+
+    In `config`, null leaves a secret as it is and "" removes it.
+    """
     org_id = caller().org_id
     with services().database.begin(org_id) as connection:
         row = channels.get(connection, org_id=org_id, channel_id=channel_id, lock=True)
-        base = {name: row[name] for name in ChannelIn.model_fields}
-        wanted = parsing.validate(ChannelIn, parsing.merge(base, body))
+        sealed = channels.secrets(connection, org_id=org_id, channel_id=channel_id)
+        opened = _open(channel_id, sealed)
+        wanted = parsing.validate(ChannelIn, merged(row, opened, body))
         if wanted.type != row["type"]:
             raise ValidationFailed("A channel's type never changes.", details=[FieldError("type", "cannot be changed")])
         _refuse_denied(wanted)
-        config = _config(wanted)
-        mended = dict(config.config) != row["config"] or (config.enabled and not row["enabled"])
-        return _document(
-            channels.change(connection, org_id=org_id, channel_id=channel_id, channel=config, mended=mended)
-        )
+        refuse_leak(row, wanted, body)
+        _check_fallback(connection, wanted, channel_id)
+        config, secrets = stored(wanted)
+        kept = kept_secrets(opened, secrets, wanted)
+        mended = dict(config.config) != row["config"] or kept != opened or (config.enabled and not row["enabled"])
+        # Sealed anew only when they changed: what does not open (its key is gone) is not lost by a new name.
+        rewrite = Rewrite(config, sealed if kept == opened else _seal(channel_id, kept), mended)
+        return document(channels.change(connection, org_id=org_id, channel_id=channel_id, rewrite=rewrite))
 
 
 @routes.delete("/v1/channels/<channel_id>", permission="channels:write")
@@ -78,24 +89,54 @@ def delete_channel(channel_id: str) -> None:
         channels.delete(connection, org_id=caller().org_id, channel_id=channel_id)
 
 
+@routes.post("/v1/channels/<channel_id>/test", permission="channels:write", answer=Trial)
+def test_channel(channel_id: str) -> dict[str, Any]:
+    """Send a test message now and say what came of it; once in a few seconds per channel, disabled ones too."""
+    org_id = caller().org_id
+    with services().database.begin(org_id) as connection:
+        row = channels.get(connection, org_id=org_id, channel_id=channel_id)
+        sealed = channels.secrets(connection, org_id=org_id, channel_id=channel_id)
+    destination = Destination(channel_id, row["config"], _open(channel_id, sealed))
+    return services().trials.run(row["type"], org_id, destination)
+
+
 def _refuse_denied(body: ChannelIn) -> None:
-    target = body.config.target
-    if isinstance(target, Target):
-        refuse_denied("config.url", target.host)
+    settings = body.settings()
+    for field, host in settings.hosts():
+        refuse_denied(f"config.{field}", host)
+    if settings.needs_mail_server() and services().settings.smtp_url is None:
+        raise ValidationFailed(
+            "This installation has no mail server of its own (TOCSIN_SMTP_URL).",
+            details=[FieldError("config.host", "is required here")],
+        )
 
 
-def _config(body: ChannelIn) -> ChannelConfig:
-    return ChannelConfig(body.name, body.type, body.config.model_dump(), body.enabled, body.is_default)
+def _check_fallback(connection: Connection, body: ChannelIn, channel_id: str) -> None:
+    """A fallback exists in this organization and does not lead back."""
+    if body.fallback_channel_id is None:
+        return
+    chain = channels.fallbacks(connection, org_id=caller().org_id, channel_id=body.fallback_channel_id)
+    if not chain:
+        raise _wrong_fallback("no such channel in this organization")
+    if channel_id in chain:
+        raise _wrong_fallback("leads back to this channel")
 
 
-def _document(row: dict[str, Any], secret: str | None = None) -> dict[str, Any]:
-    config = row["config"]
-    if not allows(caller().role, "channels:write"):
-        # The path of a webhook is often the receiver's token.
-        config = {**config, "url": _origin(config["url"])}
-    return {**row, "config": config, "secret": secret}
+def _wrong_fallback(message: str) -> ValidationFailed:
+    return ValidationFailed("Some fields are wrong.", details=[FieldError("fallback_channel_id", message)])
 
 
-def _origin(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.split('/', 1)[0].split('?', 1)[0].split('#', 1)[0]}/…"
+def _seal(channel_id: str, secrets: dict[str, str]) -> str | None:
+    return services().vault.seal(owner(channel_id), secrets) if secrets else None
+
+
+def _open(channel_id: str, sealed: str | None) -> dict[str, str]:
+    """A channel's secrets; none where their key is gone: they have to be sent again."""
+    if sealed is None:
+        return {}
+    try:
+        secrets: dict[str, str] = services().vault.open(owner(channel_id), sealed)
+    except SecretUnreadable as error:
+        log.get_logger().error("channel_secrets_unreadable", channel_id=channel_id, error=error.message)
+        return {}
+    return secrets

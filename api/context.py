@@ -7,6 +7,8 @@ from typing import cast
 
 from flask import current_app, g
 
+from api.platform import Platform
+from api.trials import Trials
 from common.broker import QueueBroker
 from common.domain.egress import EgressRules
 from common.passwords import Passwords
@@ -27,11 +29,16 @@ class Services:
     vault: Vault
     passwords: Passwords
     egress: EgressRules
+    platform: Platform
+    trials: Trials
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes this request. `user_id` or `key_id` is set; `family_id` is the user's session."""
+    """Who makes this request. `user_id` or `key_id` is set; `family_id` is the user's session.
+
+    The operator, who sends a platform key, has no organization: `org_id` is "".
+    """
 
     org_id: str
     role: str
@@ -44,7 +51,9 @@ class Caller:
     @property
     def actor(self) -> str:
         """As timelines name them."""
-        return f"user:{self.user_id}" if self.user_id else f"api-key:{self.key_id}"
+        if self.user_id:
+            return f"user:{self.user_id}"
+        return f"api-key:{self.key_id}" if self.org_id else f"platform-key:{self.key_id}"
 
 
 def provide(extensions: dict[str, object], services: Services) -> None:

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api.context import request_id
 from common import log
-from common.domain.errors import FieldError, RequestError, Unavailable
+from common.domain.errors import FieldError, RequestError, Throttled, Unavailable
 from common.store.engine import Trouble, classify
 
 _CODES = {
@@ -58,6 +58,8 @@ def _request_error(error: RequestError) -> Response:
     response = problem(error.status, error.code, error.message, error.details)
     if error.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Throttled):
+        response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
 

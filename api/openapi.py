@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api.parsing import MAX_ITEMS
 from api.routing import Route
 from api.schemas import Problem
 
@@ -58,8 +59,9 @@ def _schemas(routes: list[Route]) -> tuple[dict[str, Any], dict[type[BaseModel],
     """All models' schemas by name, and a reference for each model."""
     wanted: dict[type[BaseModel], Mode] = {Problem: "serialization"}
     for route in routes:
-        if body := route.facts.get("body"):
-            wanted[body] = "validation"
+        for model in (route.facts.get("body"), route.facts.get("items")):
+            if model is not None:
+                wanted[model] = "validation"
         if answer := route.facts.get("answer"):
             wanted[answer] = "serialization"
     found, schema = models_json_schema(list(wanted.items()), ref_template=_REF)
@@ -83,6 +85,9 @@ def _operation(route: Route, references: dict[type[BaseModel], Any]) -> dict[str
         operation["x-permission"] = route.permission
     if body := route.facts.get("body"):
         operation["requestBody"] = _request_body(route, references[body])
+    if item := route.facts.get("items"):
+        schema = {"type": "array", "maxItems": MAX_ITEMS, "items": references[item]}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return operation
 
 

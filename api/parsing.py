@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 from flask import request
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import from_json
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from api.complaints import field_errors
 from api.schemas import Body, Query
 from common.domain.errors import FieldError, ValidationFailed
 
@@ -17,42 +18,71 @@ B = TypeVar("B", bound=Body)
 Q = TypeVar("Q", bound=Query)
 
 MAX_BODY_BYTES = 1024 * 1024
+#: Of a body that is an array.
+MAX_ITEMS = 1_000
 #: Nobody reads a thousand complaints about one body.
 _MAX_DETAILS = 100
 _MAX_NUMBER = 2**63 - 1
 
-#: What pydantic says in words that are not ours.
-_MESSAGES = {"extra_forbidden": "unknown field", "missing": "is required", "model_type": "must be an object"}
-
 
 def read_object() -> dict[str, Any]:
     """The request's body as a JSON object without anything that PostgreSQL could not store."""
-    kind = request.mimetype
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise _failed("The body must be JSON.", [FieldError("body", "Content-Type must be application/json")])
+    _require_json()
+    value = read_json()
+    if not isinstance(value, dict):
+        raise _failed("The body must be a JSON object.", [FieldError("body", "must be an object")])
+    return value
+
+
+def read_array() -> list[Any]:
+    """The request's body as a JSON array of at most MAX_ITEMS, without anything that PostgreSQL could not store."""
+    _require_json()
+    value = read_json()
+    if not isinstance(value, list):
+        raise _failed("The body must be a JSON array.", [FieldError("body", "must be an array")])
+    if len(value) > MAX_ITEMS:
+        raise _failed("The array is too long.", [FieldError("body", f"must have at most {MAX_ITEMS} items")])
+    return value
+
+
+def read_json() -> Any:
+    """The request's body, whatever Content-Type it has, without anything that PostgreSQL could not store."""
     try:
         value = from_json(_read(), allow_inf_nan=False)
     except ValueError as error:
         raise _failed("The body is not valid JSON.", [FieldError("body", str(error)[:200])]) from None
-    if not isinstance(value, dict):
-        raise _failed("The body must be a JSON object.", [FieldError("body", "must be an object")])
     wrong = list(_unstorable(value, ""))
     if wrong:
         raise _failed("The body holds values that cannot be stored.", wrong)
     return value
 
 
+def _require_json() -> None:
+    kind = request.mimetype
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise _failed("The body must be JSON.", [FieldError("body", "Content-Type must be application/json")])
+
+
 def validate(model: type[B], value: dict[str, Any]) -> B:
     """The value as this model; fields that only the server writes are ignored. Raises ValidationFailed."""
-    asked = {name: item for name, item in value.items() if name not in model.READ_ONLY}
-    try:
-        body = model.model_validate(asked)
-    except ValidationError as error:
-        raise _failed("Some fields are wrong.", _details(error)) from None
-    problems = list(body.problems())
-    if problems:
-        raise _failed("Some fields are wrong.", problems)
+    body, wrong = _checked(model, value)
+    if body is None or wrong:
+        raise _failed("Some fields are wrong.", wrong)
     return body
+
+
+def validate_all(model: type[B], values: list[Any]) -> list[B]:
+    """Every value as this model. Raises one ValidationFailed with all that is wrong with any, by its index."""
+    bodies: list[B] = []
+    wrong: list[FieldError] = []
+    for index, value in enumerate(values):
+        body, problems = _checked(model, value, f"{index}.")
+        wrong += problems
+        if body is not None:
+            bodies.append(body)
+    if wrong:
+        raise ValidationFailed("Some items are wrong; none of them was taken.", details=wrong[:MAX_ITEMS])
+    return bodies
 
 
 def read_query(model: type[Q]) -> Q:
@@ -70,7 +100,7 @@ def read_query(model: type[Q]) -> Q:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _failed("Some parameters are wrong.", _details(error)) from None
+        raise _failed("Some parameters are wrong.", field_errors(error)) from None
 
 
 def merge(target: Any, patch: Any) -> Any:
@@ -94,18 +124,14 @@ def _read() -> bytes:
     return data
 
 
-def _details(error: ValidationError) -> list[FieldError]:
-    items = error.errors(include_url=False, include_context=False, include_input=False)
-    return [FieldError(_path(item), _message(item)) for item in items]
-
-
-def _path(item: ErrorDetails) -> str:
-    # "[key]" marks a dict's key as such: the key itself stands before it.
-    return ".".join(str(part)[:100] for part in item["loc"] if part != "[key]") or "body"
-
-
-def _message(item: ErrorDetails) -> str:
-    return _MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ").replace("Input should", "should")
+def _checked(model: type[B], value: Any, prefix: str = "") -> tuple[B | None, list[FieldError]]:
+    if isinstance(value, dict):
+        value = {name: item for name, item in value.items() if name not in model.READ_ONLY}
+    try:
+        body = model.model_validate(value)
+    except ValidationError as error:
+        return None, field_errors(error, prefix)
+    return body, [FieldError(prefix + problem.field, problem.message) for problem in body.problems()]
 
 
 def _unstorable(value: Any, path: str) -> Iterator[FieldError]:

@@ -12,10 +12,14 @@ _ALL = frozenset(ROLES)
 _EDITORS = frozenset({"owner", "admin", "editor"})
 _ADMINS = frozenset({"owner", "admin"})
 
+#: Who holds a platform key: above all organizations, and in none of them.
+OPERATOR = "operator"
+
 #: {permission: roles that have it}
 PERMISSIONS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "account:read": _ALL,
+        "alerts:write": _EDITORS | {OPERATOR},
         "api-keys:read": _ADMINS,
         "api-keys:write": _ADMINS,
         "channels:read": _ALL,
@@ -27,6 +31,8 @@ PERMISSIONS: Mapping[str, frozenset[str]] = MappingProxyType(
         "monitors:read": _ALL,
         "monitors:write": _EDITORS,
         "notifications:read": _ALL,
+        "organizations:read": frozenset({OPERATOR}),
+        "organizations:write": frozenset({OPERATOR}),
     }
 )
 

@@ -24,6 +24,7 @@ class Facts(TypedDict, total=False):
 
     permission: str | None  # None: anybody
     body: type[Body]
+    items: type[Body]  # the body is an array of these: the view gets them as a list
     merge: bool  # the body is a JSON Merge Patch of `body`: the view gets the bare object
     query: type[Query]
     answer: type[BaseModel]
@@ -103,6 +104,7 @@ def _endpoint(route: Route) -> Callable[..., Response]:
     """Permission first, then the path's ids, query and body; a stranger learns nothing from our complaints."""
     facts = route.facts
     body, query, status = facts.get("body"), facts.get("query"), facts.get("status", 200)
+    items = facts.get("items")
 
     def endpoint(**path: str) -> Response:
         if route.permission is not None:
@@ -113,6 +115,8 @@ def _endpoint(route: Route) -> Callable[..., Response]:
         if body is not None:
             value = parsing.read_object()
             arguments["body"] = value if facts.get("merge") else parsing.validate(body, value)
+        if items is not None:
+            arguments["body"] = parsing.validate_all(items, parsing.read_array())
         answer = route.view(**arguments)
         return answer if isinstance(answer, Response) else reply(answer, status)
 

@@ -171,49 +171,6 @@ class Location(BaseModel):
     created_at: datetime
 
 
-class WebhookConfig(Body):
-    """Where a webhook goes. The path may hold a token of the receiver; only those who may write channels see it."""
-
-    url: Annotated[str, Field(min_length=1, max_length=2048)]
-
-    @property
-    def target(self) -> Target | str:
-        """The URL in parts, or what is wrong with it."""
-        return web_target(self.url)
-
-
-class ChannelIn(Body):
-    """A place that alerts go to."""
-
-    READ_ONLY: ClassVar[frozenset[str]] = frozenset({"id", "secret", "created_at", "updated_at"})
-
-    name: Name
-    type: Literal["webhook"]
-    config: WebhookConfig
-    enabled: bool = True
-    is_default: bool = False
-
-    def problems(self) -> Iterator[FieldError]:
-        """The URL has to be one."""
-        target = self.config.target
-        if isinstance(target, str):
-            yield FieldError("config.url", target)
-
-
-class Channel(BaseModel):
-    """A channel; `secret` is only in the answer to its creation, null ever after."""
-
-    id: str
-    name: str
-    type: Literal["webhook"]
-    config: dict[str, Any]
-    secret: str | None
-    enabled: bool
-    is_default: bool
-    created_at: datetime
-    updated_at: datetime
-
-
 class Cause(BaseModel):
     """Why an incident was opened, or why it ended when nobody mended anything."""
 

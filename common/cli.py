@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from common import keys, log
+from common import keys, log, platform_commands, rotation
 from common.domain.errors import SettingsError, StackError
 from common.settings import load_settings
 from common.up import up as run_up
@@ -23,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Health monitoring and incident alerting that can prove no alert is lost and none is doubled.",
 )
+
+app.add_typer(platform_commands.app, name="platform-key")
 
 #: Exit status for a wrong setting or a stack that cannot run.
 EXIT_UNUSABLE = 2
@@ -87,6 +89,12 @@ def keygen() -> None:
     """Print new values for TOCSIN_JWT_KEY and TOCSIN_ENCRYPTION_KEYS."""
     made = keys.generate()
     sys.stdout.write(f"TOCSIN_JWT_KEY={made['jwt_key']}\nTOCSIN_ENCRYPTION_KEYS={made['encryption_keys']}\n")
+
+
+@app.command()
+def rotate_keys() -> None:
+    """Seal all stored secrets with the first of TOCSIN_ENCRYPTION_KEYS, so that the others can be dropped."""
+    raise typer.Exit(_guarded("rotate-keys", lambda: rotation.run(load_settings())))
 
 
 @app.command()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -27,16 +29,30 @@ from pydantic import (
 from common.domain.errors import SettingsError
 
 #: Only these may come from a file: the file's content, without the last newline, is the value.
-SECRET_FIELDS = ("database_url", "redis_url", "jwt_key", "encryption_keys", "admin_password")
+SECRET_FIELDS = ("database_url", "redis_url", "jwt_key", "encryption_keys", "admin_password", "smtp_url")
 
 #: Characters that these need at least.
 _LEAST_LENGTH = {"jwt_key": 32, "admin_password": 12}
+
+_SMTP_PORTS = {"starttls": 587, "tls": 465, "none": 25}
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}")
 
 _LOCATION = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
 
 def _default_data_dir() -> Path:
     return Path("/var/lib/tocsin") if os.geteuid() == 0 else Path(".tocsin")
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpServer:
+    """A mail server; `tls` is "starttls", "tls" (from the first byte) or "none"."""
+
+    host: str
+    port: int
+    tls: str
+    username: str = field(repr=False)
+    password: str = field(repr=False)
 
 
 class Settings(BaseModel):
@@ -111,6 +127,15 @@ class Settings(BaseModel):
     admin_password: SecretStr | None = Field(
         None, alias="TOCSIN_ADMIN_PASSWORD", description="The first password; generated when unset."
     )
+    smtp_url: SecretStr | None = Field(
+        None,
+        alias="TOCSIN_SMTP_URL",
+        description="Mail server for channels that name none: smtp://user:password@host:587 (STARTTLS), "
+        "smtps://host:465, or smtp://host:25?tls=none.",
+    )
+    mail_from: str = Field(
+        "", alias="TOCSIN_MAIL_FROM", description="Sender of mails by that server, like tocsin@example.com."
+    )
     result_retention_days: int = Field(
         30, ge=1, le=3650, alias="TOCSIN_RESULT_RETENTION_DAYS", description="How long results are kept."
     )
@@ -164,6 +189,20 @@ class Settings(BaseModel):
     def _redis(cls, value: SecretStr | None) -> SecretStr | None:
         return _check_url(value, "redis", "rediss", "unix")
 
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail_server(cls, value: SecretStr | None) -> SecretStr | None:
+        if _check_url(value, "smtp", "smtps") is not None and value is not None:
+            _smtp_server(value.get_secret_value())
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _mail_address(cls, value: str) -> str:
+        if value and not _ADDRESS.fullmatch(value):
+            raise ValueError("must be an address like tocsin@example.com")
+        return value
+
     @field_validator("jwt_key", "admin_password", mode="before")
     @classmethod
     def _long_enough(cls, value: Any, info: ValidationInfo) -> Any:
@@ -180,6 +219,17 @@ class Settings(BaseModel):
                 "set TOCSIN_EGRESS=public or TOCSIN_REGISTRATION=closed"
             )
         return self
+
+    @model_validator(mode="after")
+    def _mail_complete(self) -> Settings:
+        if self.smtp_url is not None and not self.mail_from:
+            raise ValueError("TOCSIN_SMTP_URL needs TOCSIN_MAIL_FROM: the sender of the mails")
+        return self
+
+    @property
+    def smtp_server(self) -> SmtpServer | None:
+        """The installation's own mail server, if there is one."""
+        return None if self.smtp_url is None else _smtp_server(self.smtp_url.get_secret_value())
 
     @property
     def base_url(self) -> str:
@@ -205,6 +255,21 @@ class Settings(BaseModel):
     def canary_list(self) -> tuple[str, ...]:
         """host:port of each canary."""
         return _parts(self.canaries)
+
+
+def _smtp_server(url: str) -> SmtpServer:
+    """The messages never show the URL: it may hold a password."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    tls = query.pop("tls", "tls" if parts.scheme == "smtps" else "starttls")
+    if not parts.hostname or query or parts.path not in ("", "/") or tls not in _SMTP_PORTS:
+        raise ValueError("must look like smtp://user:password@host:587, smtps://host:465 or smtp://host:25?tls=none")
+    if (parts.scheme == "smtps") != (tls == "tls"):
+        raise ValueError("smtps:// is TLS from the first byte; ?tls= is for smtp:// and starttls or none")
+    if parts.username and tls == "none":
+        raise ValueError("the password would be sent in the clear: use STARTTLS or smtps://")
+    username, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return SmtpServer(parts.hostname, parts.port or _SMTP_PORTS[tls], tls, username, password)
 
 
 def _parts(value: str) -> tuple[str, ...]:

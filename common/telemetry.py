@@ -60,6 +60,14 @@ API_REQUESTS = Counter("tocsin_api_requests_total", "Requests answered.", ["meth
 API_DURATION = Histogram(
     "tocsin_api_request_duration_seconds", "Duration of one request.", ["method", "route"], buckets=_REQUEST_BUCKETS
 )
+ALERTS = Counter("tocsin_alerts_total", "Alerts taken in.", ["input", "outcome"])
+ALERT_OFFERS = Counter("tocsin_alert_offers_total", "Alerts times organizations that they concern, taken in.")
+PLATFORM_ROUTES = Gauge(
+    "tocsin_platform_routes", "Routes in the index for the platform's alerts.", multiprocess_mode="max"
+)
+PLATFORM_REFRESH = Histogram(
+    "tocsin_platform_refresh_seconds", "Reading changed routes and building the index.", buckets=_CHECK_BUCKETS
+)
 
 # Every role
 LOOP_ERRORS = Counter("tocsin_loop_errors_total", "Steps of a background loop that failed.", ["loop"])

@@ -29,16 +29,15 @@ from common.broker import (
     make_broker,
     run_worker,
 )
+from common.channels.registry import CHANNELS
+from common.channels.wiring import open_context
 from common.clock import DatabaseClock, from_ms
 from common.domain.errors import SettingsError, Unavailable
-from common.http.wiring import way_out
 from common.process import main, require_urls, start_loop
 from common.settings import Settings
 from common.store.engine import Database, DatabaseRole, Listener
 from common.store.incidents import OUTBOX_CHANNEL
 from common.vault import Vault
-from notifier.channels.base import Context
-from notifier.channels.registry import CHANNELS
 from notifier.deliver import MAX_SENDS, Deliverer, Parts
 from notifier.hints import Hints
 from notifier.relay import Relay
@@ -98,12 +97,13 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
 def _parts(settings: Settings, database: Database, now: Callable[[], datetime], wake: Callable[[], None]) -> Parts:
     if settings.encryption_keys is None:
         raise SettingsError("TOCSIN_ENCRYPTION_KEYS must be set: channels' secrets cannot be read without")
+    vault = Vault(settings.encryption_keys.get_secret_value())
     return Parts(
         database=database,
         settler=Settler(database, now),
-        vault=Vault(settings.encryption_keys.get_secret_value()),
+        vault=vault,
         channels=CHANNELS,
-        context=Context(way_out(settings, max_handles=2 * MAX_SENDS).engine, now, settings.base_url),
+        context=open_context(settings, vault, now, max_handles=2 * MAX_SENDS),
         wake=wake,
     )
 

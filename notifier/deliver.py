@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from common import log, telemetry
+from common.channels.base import NO_SECRETS, Channel, Context, Destination, Unsendable
 from common.clock import monotonic_s
 from common.domain.delivery import SEND_DEADLINE_S, Attempt, Decision, Outcome, Poison, Standing, after_attempt
 from common.domain.matching import LedgerStatus
@@ -24,7 +25,6 @@ from common.store.engine import Database
 from common.store.notifications import Claimed, Limits
 from common.store.settlements import Settlement
 from common.vault import SecretUnreadable, Vault
-from notifier.channels.base import NO_SECRETS, Channel, Context, Destination, Unsendable
 from notifier.messages import build
 from notifier.settle import Settler
 
@@ -117,7 +117,7 @@ class Deliverer:
         if channel is None:
             raise Unsendable(Poison.CHANNEL_TYPE_UNKNOWN, f"this version knows no channel of type {claim.channel_type}")
         destination = Destination(claim.channel_id, claim.channel_config, self._open(claim))
-        return await channel.send(build(claim), destination, self._parts.context)
+        return await channel.send(build((claim,)), destination, self._parts.context)
 
     async def _carry(self, claim: Claimed) -> bool:
         started = monotonic_s()

@@ -1,18 +1,18 @@
-"""From a claimed notification to the message that its channel sends: the same bytes at every attempt.
+"""From claimed notifications to the message that their channel sends: the same bytes at every attempt.
 
-Everything comes from the event and the snapshot that was stored with it, nothing from how things are by now.
+Everything comes from the events and the snapshots that were stored with them, nothing from how things are by now.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
+from common.channels.base import Event, Message, Unsendable
 from common.domain.delivery import Poison
 from common.store.notifications import Claimed
-from notifier.channels.base import Message, Unsendable
 
 #: Version of the webhook body; readers accept their own and the one before.
 BODY_VERSION = 1
@@ -20,26 +20,55 @@ BODY_VERSION = 1
 _NEEDED = ("id", "title", "severity", "priority")
 
 
-def build(claim: Claimed) -> Message:
-    """The message of a notification. Raises Unsendable when the event has no usable snapshot."""
-    incident, monitor = _documents(claim.snapshot)
-    timestamp = claim.event_at.astimezone(UTC)
-    body = {
-        "type": f"incident.{claim.event_type}",
-        "timestamp": timestamp.isoformat(),
-        "data": {"incident": incident, "monitor": monitor},
-        "v": BODY_VERSION,
-    }
+def build(claims: Sequence[Claimed]) -> Message:
+    """The message of notifications that leave together, in their order; one of them alone is its own message.
+
+    Raises Unsendable when an event has no usable snapshot.
+    """
+    first = claims[0]
+    events = tuple(_event(claim) for claim in claims)
+    body = _document(events[0]) if len(events) == 1 else _group(events)
     return Message(
-        notification_id=claim.id,
-        event_type=claim.event_type,
-        at=timestamp,
-        correlation_id=claim.correlation_id,
-        # The snapshot is stored as text (json, not jsonb), so its members come in the same order every time.
-        body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
-        incident=incident,
-        monitor=monitor,
+        notification_id=first.message_id or first.id,
+        org_id=first.org_id,
+        at=max(event.at for event in events),
+        correlation_id=first.correlation_id,
+        body=_encode({**body, "v": BODY_VERSION}),
+        events=events,
     )
+
+
+def _event(claim: Claimed) -> Event:
+    incident, monitor = _documents(claim.snapshot)
+    return Event(claim.event_type, claim.event_at.astimezone(UTC), incident, monitor)
+
+
+def _document(event: Event) -> dict[str, Any]:
+    return {
+        "type": f"incident.{event.event_type}",
+        "timestamp": event.at.isoformat(),
+        "data": {"incident": event.incident, "monitor": event.monitor},
+    }
+
+
+def _group(events: Sequence[Event]) -> dict[str, Any]:
+    entries = [
+        {
+            "type": f"incident.{event.event_type}",
+            "timestamp": event.at.isoformat(),
+            "incident": event.incident,
+            "monitor": event.monitor,
+        }
+        for event in events
+    ]
+    latest = max(event.at for event in events)
+    return {"type": "incident.group", "timestamp": latest.isoformat(), "data": {"incidents": entries}}
+
+
+def _encode(body: Mapping[str, Any]) -> bytes:
+    # Snapshots are stored as text (json, not jsonb), so their members come in the same order every time. A lone
+    # surrogate, which JSON can spell and UTF-8 cannot, must not stop an alert.
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _documents(snapshot: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:

@@ -12,13 +12,12 @@ import time
 from uuid import uuid4
 
 from common import log, telemetry
-from common.broker import QueueBroker, backlog, dead_letters, make_broker, queue_name, reap_delayed
+from common.broker import NOTIFY_QUEUE, QueueBroker, backlog, dead_letters, make_broker, queue_name, reap_delayed
 from common.clock import DatabaseClock
-from common.domain.checks import Lane
 from common.domain.errors import Unavailable
 from common.process import main, require_urls, run_steps, start_loop
 from common.settings import Settings
-from common.store import schedule
+from common.store import alerts, schedule
 from common.store.engine import Database, DatabaseRole
 from scheduler.dispatch import Dispatcher, watch_backlogs
 from scheduler.lease import Lease
@@ -27,6 +26,7 @@ from scheduler.wheel import TICK_MS, Wheel
 
 _REAP_EVERY_S = 1.0
 _PARTITIONS_EVERY_S = 3600.0
+_FORGET_EVERY_S = 3600.0
 
 
 def run(settings: Settings, stop: threading.Event) -> int:
@@ -49,6 +49,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
     renewing = start_loop("lease", lambda: loader.loaded.is_set() and lease.step(), stop, idle_s=lease.times.retry_s)
     start_loop("reaper", lambda: _reap(dispatcher, reaper, clock), stop, idle_s=_REAP_EVERY_S)
     start_loop("partitions", lambda: _keep_partitions(database, settings), stop, idle_s=_PARTITIONS_EVERY_S)
+    start_loop("alert_retention", lambda: _forget_alerts(database), stop, idle_s=_FORGET_EVERY_S)
     log.get_logger().info("scheduler_started", holder=holder)
     run_steps("dispatch", dispatcher.step, stop, idle_s=TICK_MS / 1000)
     # A renewal under way would take the lease again, for nobody.
@@ -62,18 +63,20 @@ def run(settings: Settings, stop: threading.Event) -> int:
 
 
 def _reap(dispatcher: Dispatcher, reaper: QueueBroker, clock: DatabaseClock) -> bool:
-    """Take over what dead workers held, and measure every lane."""
-
-    def waiting(lane: Lane, location: str) -> int:
-        queue = queue_name(lane, location)
-        count = backlog(reaper, queue)
-        reap_delayed(reaper, queue)
-        telemetry.QUEUE_DEPTH.labels(queue).set(count)
-        telemetry.DEAD_LETTERS.labels(queue).set(dead_letters(reaper, queue))
-        return count
-
-    watch_backlogs(dispatcher, clock, waiting)
+    """Take over what dead workers and notifiers held, and measure every queue."""
+    # Also for its own sake: a dead process that still holds something is looked for in all keys by every command.
+    _waiting(reaper, NOTIFY_QUEUE)
+    watch_backlogs(dispatcher, clock, lambda lane, location: _waiting(reaper, queue_name(lane, location)))
     return False
+
+
+def _waiting(reaper: QueueBroker, queue: str) -> int:
+    """How many messages wait in a queue, after what dead processes held was put back into it."""
+    count = backlog(reaper, queue)
+    reap_delayed(reaper, queue)
+    telemetry.QUEUE_DEPTH.labels(queue).set(count)
+    telemetry.DEAD_LETTERS.labels(queue).set(dead_letters(reaper, queue))
+    return count
 
 
 def _keep_partitions(database: Database, settings: Settings) -> bool:
@@ -82,6 +85,14 @@ def _keep_partitions(database: Database, settings: Settings) -> bool:
     if changed:
         log.get_logger().info("result_partitions_kept", changed=changed)
     return False
+
+
+def _forget_alerts(database: Database) -> bool:
+    with database.begin() as connection:
+        forgotten = alerts.forget(connection)
+    if forgotten:
+        log.get_logger().info("alert_identities_forgotten", count=forgotten)
+    return forgotten > 0
 
 
 if __name__ == "__main__":

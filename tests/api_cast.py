@@ -21,7 +21,7 @@ from common.domain.health import Health, State
 from common.domain.incident import Severity
 from common.passwords import Passwords
 from common.settings import Settings
-from common.store import accounts, incidents, locations, monitors, votes
+from common.store import accounts, incidents, locations, monitors, platform_keys, votes
 from common.store.engine import Database
 from common.vault import generate_key
 from tests.conftest import Databases
@@ -92,6 +92,13 @@ class World:
 
     def person(self, token: str) -> Person:
         return Person(self.client, token)
+
+    def operator(self) -> Person:
+        """Who holds a platform key."""
+        key = platform_keys.NewPlatformKey("operator")
+        with self.databases.owner.begin() as connection:
+            platform_keys.add(connection, key)
+        return self.person(key.token)
 
     def rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
         """What really stands in the database, whoever owns it."""
@@ -171,4 +178,5 @@ def world(databases: Databases, database_url: str, redis_url: str) -> Iterator[W
     made = World(services, databases, client, ids["a"], ids["b"], nobody, nobody, nobody, nobody, ids)
     yield replace(made, **{name: Person(client, session(made, name, org)) for name, org in _CAST})
     services.database.dispose()
+    services.platform.close()
     services.broker.client.close()

@@ -14,6 +14,8 @@ from uuid import uuid4
 import uvloop
 from psycopg.types.json import Jsonb
 
+from common.channels.base import Context
+from common.channels.registry import CHANNELS
 from common.clock import utc_now
 from common.domain.egress import EgressMode, EgressRules
 from common.domain.incident import EventType, Severity, Status
@@ -23,8 +25,6 @@ from common.store import incidents
 from common.store.engine import Database
 from common.store.incidents import Alteration, Deed, Opening
 from common.vault import Vault, generate_key
-from notifier.channels.base import Context
-from notifier.channels.registry import CHANNELS
 from notifier.deliver import Deliverer, Parts
 from notifier.relay import Relay
 from notifier.settle import Settler

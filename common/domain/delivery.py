@@ -21,14 +21,14 @@ MAX_RETRY_AFTER = timedelta(hours=1)
 #: Counted from the notification's first attempt; after it the next failure is the last.
 GIVE_UP_AFTER = timedelta(hours=24)
 
-#: How long a claimed notification belongs to its claimer. Longer than any attempt can take.
-LEASE = timedelta(seconds=60)
-
 #: The whole of one attempt: look-up, connection, TLS, request and response.
 SEND_DEADLINE_S = 20.0
 
+#: How long a claimed notification belongs to its claimer: an attempt and its commit (docs/decisions/0012).
+LEASE = timedelta(seconds=SEND_DEADLINE_S + 6)
+
 #: While a failing channel is being tried nobody else tries it, for as long as an attempt can take and a little more.
-TRIAL = timedelta(seconds=30)
+TRIAL = timedelta(seconds=SEND_DEADLINE_S + 5)
 
 
 class Outcome(StrEnum):

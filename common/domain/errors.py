@@ -9,7 +9,8 @@ TocsinError                code, message, details
 │   ├── Unauthorized           401 UNAUTHORIZED
 │   ├── Forbidden              403 FORBIDDEN
 │   ├── NotFound               404 <RESOURCE>_NOT_FOUND
-│   └── Conflict               409 CONFLICT (or a more exact code)
+│   ├── Conflict               409 CONFLICT (or a more exact code)
+│   └── Throttled              429 RATE_LIMITED; `retry_after_s`
 ├── Unavailable            503: a part that we need is away; `retry_after_s`
 │   └── Contended              503: lost a race for rows (deadlock, lock timeout): the same again, now
 └── DomainError            a rule of the pure core was broken: a bug, never user input
@@ -102,6 +103,17 @@ class Conflict(RequestError):
 
     status = 409
     code = "CONFLICT"
+
+
+class Throttled(RequestError):
+    """Too often; the caller may try again after `retry_after_s`."""
+
+    status = 429
+    code = "RATE_LIMITED"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(TocsinError):

@@ -64,6 +64,7 @@ _REMOVE = (
     "SELECT 1 FROM notifications WHERE org_id = %(org_id)s ORDER BY id FOR UPDATE",
     "DELETE FROM delivery_attempts WHERE org_id = %(org_id)s",
     "DELETE FROM notifications WHERE org_id = %(org_id)s",
+    "DELETE FROM alerts WHERE org_id = %(org_id)s",
     "DELETE FROM incident_events WHERE org_id = %(org_id)s",
     "DELETE FROM incidents WHERE org_id = %(org_id)s",
     "DELETE FROM channels WHERE org_id = %(org_id)s",

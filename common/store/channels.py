@@ -13,13 +13,16 @@ from common.domain.errors import NotFound
 from common.store.engine import Connection
 from common.store.keyset import BEGINNING
 
-_COLUMNS = "id::text, name, type, config, enabled, is_default, created_at, updated_at"
+_COLUMNS = """id::text, name, type, config, enabled, is_default, fallback_id::text, cap_count, cap_window_s,
+disabled_reason, created_at, updated_at"""
 
 # The first channel of an organization is its default, whatever was asked for: an alert must have somewhere to go.
 _ADD = f"""
-INSERT INTO channels (id, org_id, name, type, config, secrets, enabled, is_default)
+INSERT INTO channels (id, org_id, name, type, config, secrets, enabled, is_default, fallback_id, cap_count,
+                      cap_window_s)
 VALUES (%(id)s, %(org_id)s, %(name)s, %(type)s, %(config)s, %(secrets)s, %(enabled)s,
-        %(is_default)s OR NOT EXISTS (SELECT 1 FROM channels WHERE org_id = %(org_id)s AND deleted_at IS NULL))
+        %(is_default)s OR NOT EXISTS (SELECT 1 FROM channels WHERE org_id = %(org_id)s AND deleted_at IS NULL),
+        %(fallback_id)s, %(cap_count)s, %(cap_window_s)s)
 RETURNING {_COLUMNS}
 """
 
@@ -34,10 +37,16 @@ _GET = f"SELECT {_COLUMNS} FROM channels WHERE org_id = %(org_id)s AND id = %(id
 # Read to change: other keys of the row (it is a parent of notifications) stay free to be referenced.
 _LOCK = f"{_GET} FOR NO KEY UPDATE"
 
+# The sealed secrets of a channel, for who changes or tries it.
+_SECRETS = "SELECT secrets FROM channels WHERE org_id = %(org_id)s AND id = %(id)s AND deleted_at IS NULL"
+
 # A channel that was mended is tried at once: its backoff belonged to what it was before.
 _CHANGE = f"""
 UPDATE channels
-   SET name = %(name)s, config = %(config)s, enabled = %(enabled)s, is_default = %(is_default)s, updated_at = now(),
+   SET name = %(name)s, config = %(config)s, secrets = %(secrets)s, enabled = %(enabled)s,
+       is_default = %(is_default)s, fallback_id = %(fallback_id)s, cap_count = %(cap_count)s,
+       cap_window_s = %(cap_window_s)s, updated_at = now(),
+       disabled_reason = CASE WHEN %(enabled)s THEN NULL ELSE disabled_reason END,
        failures = CASE WHEN %(mended)s THEN 0 ELSE failures END,
        failing_since = CASE WHEN %(mended)s THEN NULL ELSE failing_since END,
        retry_at = CASE WHEN %(mended)s THEN NULL ELSE retry_at END
@@ -47,9 +56,25 @@ RETURNING {_COLUMNS}
 
 # Its name and rows stay for the ledger; the secret does not.
 _DELETE = """
-UPDATE channels SET deleted_at = now(), enabled = false, is_default = false, secrets = NULL
+UPDATE channels SET deleted_at = now(), enabled = false, is_default = false, secrets = NULL, fallback_id = NULL
  WHERE org_id = %(org_id)s AND id = %(id)s AND deleted_at IS NULL
 """
+# Whoever fell back to it has no fallback any more.
+_LEAVE = "UPDATE channels SET fallback_id = NULL WHERE org_id = %(org_id)s AND fallback_id = %(id)s"
+
+# A channel and everything that its fallbacks lead to; a loop that is there already ends by UNION.
+_CHAIN = """
+WITH RECURSIVE chain AS (
+  SELECT id, fallback_id FROM channels WHERE org_id = %(org_id)s AND id = %(id)s AND deleted_at IS NULL
+  UNION
+  SELECT c.id, c.fallback_id FROM channels c JOIN chain f ON c.id = f.fallback_id
+   WHERE c.org_id = %(org_id)s AND c.deleted_at IS NULL
+)
+SELECT id::text FROM chain
+"""
+
+# The relay keeps an organization's channels and routes by this version.
+_MOVE_ROUTING = "UPDATE organizations SET routing_version = routing_version + 1 WHERE id = %(org_id)s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +86,19 @@ class ChannelConfig:
     config: Mapping[str, Any]
     enabled: bool
     is_default: bool
+    fallback_id: str | None = None
+    cap_count: int | None = None
+    cap_window_s: int | None = None
 
 
 def add(
-    connection: Connection, *, org_id: str, channel_id: str, channel: ChannelConfig, secrets: str
+    connection: Connection, *, org_id: str, channel_id: str, channel: ChannelConfig, secrets: str | None
 ) -> dict[str, Any]:
     """Store a channel; `secrets` is sealed already."""
     parameters = {**_values(channel), "type": channel.type, "id": channel_id, "org_id": org_id, "secrets": secrets}
-    return dict(connection.exec_driver_sql(_ADD, parameters).mappings().one())
+    row = dict(connection.exec_driver_sql(_ADD, parameters).mappings().one())
+    connection.exec_driver_sql(_MOVE_ROUTING, {"org_id": org_id})
+    return row
 
 
 def list_page(
@@ -90,18 +120,49 @@ def get(connection: Connection, *, org_id: str, channel_id: str, lock: bool = Fa
     return dict(row)
 
 
-def change(
-    connection: Connection, *, org_id: str, channel_id: str, channel: ChannelConfig, mended: bool
-) -> dict[str, Any]:
-    """Write a channel that `get` has locked. `mended` forgets its failures."""
-    parameters = {**_values(channel), "mended": mended, "id": channel_id, "org_id": org_id}
-    return dict(connection.exec_driver_sql(_CHANGE, parameters).mappings().one())
+def secrets(connection: Connection, *, org_id: str, channel_id: str) -> str | None:
+    """The sealed secrets of one channel, None when it has none. Raises NotFound."""
+    row = connection.exec_driver_sql(_SECRETS, {"org_id": org_id, "id": channel_id}).first()
+    if row is None:
+        raise NotFound("channel")
+    sealed: str | None = row[0]
+    return sealed
+
+
+def fallbacks(connection: Connection, *, org_id: str, channel_id: str) -> set[str]:
+    """A channel and everything that its fallbacks lead to; empty when there is no such channel."""
+    return {row[0] for row in connection.exec_driver_sql(_CHAIN, {"org_id": org_id, "id": channel_id})}
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What a locked channel becomes; `secrets` are sealed, `mended` forgets its failures."""
+
+    channel: ChannelConfig
+    secrets: str | None
+    mended: bool
+
+
+def change(connection: Connection, *, org_id: str, channel_id: str, rewrite: Rewrite) -> dict[str, Any]:
+    """Write a channel that `get` has locked."""
+    parameters = {
+        **_values(rewrite.channel),
+        "secrets": rewrite.secrets,
+        "mended": rewrite.mended,
+        "id": channel_id,
+        "org_id": org_id,
+    }
+    row = dict(connection.exec_driver_sql(_CHANGE, parameters).mappings().one())
+    connection.exec_driver_sql(_MOVE_ROUTING, {"org_id": org_id})
+    return row
 
 
 def delete(connection: Connection, *, org_id: str, channel_id: str) -> None:
     """Delete a channel, softly. Raises NotFound."""
     if connection.exec_driver_sql(_DELETE, {"org_id": org_id, "id": channel_id}).rowcount == 0:
         raise NotFound("channel")
+    connection.exec_driver_sql(_LEAVE, {"org_id": org_id, "id": channel_id})
+    connection.exec_driver_sql(_MOVE_ROUTING, {"org_id": org_id})
 
 
 def _values(channel: ChannelConfig) -> dict[str, Any]:
@@ -110,4 +171,7 @@ def _values(channel: ChannelConfig) -> dict[str, Any]:
         "config": Jsonb(dict(channel.config)),
         "enabled": channel.enabled,
         "is_default": channel.is_default,
+        "fallback_id": channel.fallback_id,
+        "cap_count": channel.cap_count,
+        "cap_window_s": channel.cap_window_s,
     }

@@ -45,15 +45,17 @@ CASE WHEN m.id IS NULL THEN NULL ELSE json_build_object(
 # Open incidents. The partial unique index is the guard: a second open one for the same key does nothing and is absent
 # from the answer.
 _OPEN = """
-INSERT INTO incidents (id, org_id, monitor_id, source, dedup_key, title, severity, priority, status, cause, labels,
-                       reopened_from, correlation_id, opened_at)
-SELECT u.id, u.org_id, u.monitor_id, u.source, u.dedup_key, u.title, u.severity, u.priority, 'open', u.cause,
-       COALESCE(m.labels, '{}'), u.reopened_from, u.correlation_id, u.at
+INSERT INTO incidents (id, org_id, monitor_id, source, dedup_key, name, title, description, severity, priority, status,
+                       cause, labels, reopened_from, correlation_id, opened_at)
+SELECT u.id, u.org_id, u.monitor_id, u.source, u.dedup_key, COALESCE(u.name, m.name, ''), u.title, u.description,
+       u.severity, u.priority, 'open', u.cause, COALESCE(u.labels, m.labels, '{}'), u.reopened_from, u.correlation_id,
+       u.at
   FROM unnest(%(ids)s::uuid[], %(orgs)s::uuid[], %(monitors)s::uuid[], %(sources)s::text[], %(keys)s::text[],
-              %(titles)s::text[], %(severities)s::text[], %(priorities)s::text[], %(causes)s::jsonb[],
-              %(reopened)s::uuid[], %(correlations)s::text[], %(ats)s::timestamptz[])
-       AS u(id, org_id, monitor_id, source, dedup_key, title, severity, priority, cause, reopened_from,
-            correlation_id, at)
+              %(names)s::text[], %(titles)s::text[], %(descriptions)s::text[], %(severities)s::text[],
+              %(priorities)s::text[], %(causes)s::jsonb[], %(labels)s::jsonb[], %(reopened)s::uuid[],
+              %(correlations)s::text[], %(ats)s::timestamptz[])
+       AS u(id, org_id, monitor_id, source, dedup_key, name, title, description, severity, priority, cause, labels,
+            reopened_from, correlation_id, at)
   LEFT JOIN monitors m ON m.org_id = u.org_id AND m.id = u.monitor_id
  ORDER BY u.org_id, u.dedup_key
     ON CONFLICT (org_id, dedup_key) WHERE status <> 'resolved' DO NOTHING
@@ -116,7 +118,7 @@ SELECT org_id::text, dedup_key, id::text FROM incidents
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """An incident to open."""
+    """An incident to open. Without `name` and `labels` it has its monitor's."""
 
     org_id: str
     monitor_id: str | None
@@ -128,6 +130,9 @@ class Opening:
     at: datetime
     correlation_id: str
     reopened_from: str | None = None
+    name: str | None = None
+    description: str = ""
+    labels: Mapping[str, str] | None = None
     actor: str = "tocsin"
     id: str = field(default_factory=lambda: str(uuid7()))
 
@@ -282,10 +287,13 @@ def _opening_columns(openings: Sequence[Opening]) -> dict[str, Any]:
         "monitors": [o.monitor_id for o in openings],
         "sources": [o.source for o in openings],
         "keys": [o.dedup_key for o in openings],
+        "names": [o.name for o in openings],
         "titles": [o.title for o in openings],
+        "descriptions": [o.description for o in openings],
         "severities": [o.severity for o in openings],
         "priorities": [priority_of(o.severity) for o in openings],
         "causes": [_Json(dict(o.cause)) for o in openings],
+        "labels": [None if o.labels is None else _Json(dict(o.labels)) for o in openings],
         "reopened": [o.reopened_from for o in openings],
         "correlations": [o.correlation_id for o in openings],
         "ats": [o.at for o in openings],

@@ -189,6 +189,7 @@ class Claimed:
     event_at: datetime
     snapshot: Mapping[str, Any] | None
     correlation_id: str
+    message_id: str | None = None
 
 
 def write(connection: Connection, rows: Sequence[NewNotification], now: datetime) -> list[str]:

@@ -55,15 +55,24 @@ CREATE INDEX silences_unsettled ON silences (ends_at) WHERE settled_at IS NULL;
 
 -- Alerts from outside by their identity: a repeat is stopped here, whatever crashed in between.
 CREATE TABLE alerts (
-  org_id       uuid NOT NULL REFERENCES organizations,
+  org_id       uuid NOT NULL,
   alert_id     text NOT NULL CHECK (char_length(alert_id) <= 255),
   status       text NOT NULL CHECK (status IN ('firing', 'resolved')),
-  incident_id  uuid,
+  incident_id  uuid NOT NULL,
   received_at  timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (org_id, alert_id),
-  FOREIGN KEY (org_id, incident_id) REFERENCES incidents (org_id, id)
+  -- Deferred: an identity is taken before the incident that it leads to is written.
+  FOREIGN KEY (org_id, incident_id) REFERENCES incidents (org_id, id) DEFERRABLE INITIALLY DEFERRED
 );
-CREATE INDEX alerts_by_age ON alerts (received_at);
+CREATE INDEX alerts_by_age ON alerts USING brin (received_at);
+
+-- The guard of "exactly one incident per outage" once more, by key first: an alert of the platform ends in every
+-- organization where it is open.
+DROP INDEX incidents_one_open;
+CREATE UNIQUE INDEX incidents_one_open ON incidents (dedup_key, org_id) WHERE status <> 'resolved';
+-- Alerts have no monitor.
+DROP INDEX incidents_by_monitor;
+CREATE INDEX incidents_by_monitor ON incidents (org_id, monitor_id, opened_at DESC) WHERE monitor_id IS NOT NULL;
 
 -- The label `name` that routes match: the monitor's name or the alert's.
 ALTER TABLE incidents ADD COLUMN name text NOT NULL DEFAULT '';
@@ -85,6 +94,9 @@ ALTER TABLE channels ADD CONSTRAINT channels_cap CHECK ((cap_count IS NULL) = (c
 ALTER TABLE channels ADD CONSTRAINT channels_fallback FOREIGN KEY (org_id, fallback_id)
   REFERENCES channels (org_id, id) NOT VALID;
 ALTER TABLE channels VALIDATE CONSTRAINT channels_fallback;
+
+-- Of a disabled organization nobody is let in and nothing is taken in.
+ALTER TABLE organizations ADD COLUMN disabled_at timestamptz;
 
 -- Keys of the operator's own: what they send is offered to every organization's routes.
 CREATE TABLE platform_keys (
@@ -119,6 +131,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON route_cooldowns TO tocsin_worker;
 GRANT SELECT, UPDATE ON silences TO tocsin_worker;
 GRANT SELECT ON routes TO tocsin_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON alerts TO tocsin_worker;
+-- The operator's part of the API acts as tocsin_worker too.
+GRANT INSERT, UPDATE (name, disabled_at) ON organizations TO tocsin_worker;
+GRANT SELECT, INSERT ON api_keys TO tocsin_worker;
 
 -- A platform key is looked up before anything is known, and names no organization.
 CREATE FUNCTION auth_platform_key(wanted_prefix text) RETURNS TABLE (key_id uuid, key_hash bytea)
@@ -127,5 +142,33 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS $$
 $$;
 REVOKE EXECUTE ON FUNCTION auth_platform_key(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION auth_platform_key(text) TO tocsin_api;
+
+CREATE OR REPLACE FUNCTION auth_user_by_email(wanted text)
+RETURNS TABLE (user_id uuid, password_hash text, disabled boolean, org_id uuid, role text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+  SELECT u.id, u.password_hash, u.disabled_at IS NOT NULL, m.org_id, m.role
+    FROM users u JOIN memberships m ON m.user_id = u.id JOIN organizations o ON o.id = m.org_id
+   WHERE u.email = lower(wanted) AND o.deleted_at IS NULL AND o.disabled_at IS NULL
+   ORDER BY m.created_at, m.org_id
+$$;
+
+CREATE OR REPLACE FUNCTION auth_api_key(wanted_prefix text)
+RETURNS TABLE (key_id uuid, org_id uuid, role text, key_hash bytea, expires_at timestamptz, last_used_at timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+  SELECT k.id, k.org_id, k.role, k.key_hash, k.expires_at, k.last_used_at
+    FROM api_keys k JOIN organizations o ON o.id = k.org_id
+   WHERE k.prefix = wanted_prefix AND k.revoked_at IS NULL AND o.deleted_at IS NULL AND o.disabled_at IS NULL
+$$;
+
+CREATE OR REPLACE FUNCTION auth_session(wanted_user uuid, wanted_org uuid, family uuid)
+RETURNS TABLE (email text, name text, role text, tokens_valid_after timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+  SELECT u.email, u.name, m.role, u.tokens_valid_after
+    FROM users u JOIN memberships m ON m.user_id = u.id AND m.org_id = wanted_org
+    JOIN organizations o ON o.id = m.org_id
+   WHERE u.id = wanted_user AND u.disabled_at IS NULL AND o.deleted_at IS NULL AND o.disabled_at IS NULL
+     AND EXISTS (SELECT 1 FROM refresh_tokens t WHERE t.family_id = family AND t.user_id = wanted_user)
+     AND NOT EXISTS (SELECT 1 FROM refresh_tokens t WHERE t.family_id = family AND t.revoked_at IS NOT NULL)
+$$;
 
 RESET ROLE;

@@ -185,7 +185,7 @@ class Fleet:
             return f"failpoint:{point}"
         if pid in self._killed:
             return "kill"
-        return "stop" if pid in self._stopped and exit_code == 0 else f"exit:{exit_code}"
+        return "stop" if pid in self._stopped and exit_code in {0, -signal.SIGTERM} else f"exit:{exit_code}"
 
     def _note_forked(self) -> None:
         """The API serves in a process that it forks: that one falls without the supervisor's knowing."""

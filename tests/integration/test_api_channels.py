@@ -18,7 +18,8 @@ world = api_cast.world
 def test_a_webhook_shows_its_secret_once_and_stores_it_sealed(world: World) -> None:
     made = world.alice.make_channel()
     assert set(made) == {
-        "id", "name", "type", "config", "secret", "enabled", "is_default", "created_at", "updated_at",
+        "id", "name", "type", "config", "secret", "enabled", "is_default", "fallback_channel_id", "cap",
+        "disabled_reason", "created_at", "updated_at",
     }  # fmt: skip
     assert made["secret"].startswith("whsec_")
     assert len(base64.b64decode(made["secret"].removeprefix("whsec_"))) == 32

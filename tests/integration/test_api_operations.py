@@ -13,7 +13,7 @@ import pytest
 import structlog
 from pydantic import BaseModel
 
-from api import schemas, schemas_monitors
+from api import schemas, schemas_channels, schemas_monitors
 from api.app import ROUTES, create_app
 from api.openapi import document
 from common import log
@@ -219,7 +219,7 @@ def test_answers_are_what_the_document_says(world: World) -> None:
     strictly(schemas_monitors.MonitorState, monitor["state"])
     strictly(schemas.Incident, world.alice.get(f"/v1/incidents/{incident}").get_json())
     strictly(schemas.Event, event)
-    strictly(schemas.Channel, world.alice.make_channel())
+    strictly(schemas_channels.Channel, world.alice.make_channel())
     strictly(schemas.NewApiKey, world.alice.post("/v1/api-keys", json={"name": "x"}).get_json())
     strictly(schemas.ApiKey, world.alice.get("/v1/api-keys").get_json()["data"][0])
     strictly(schemas.Me, world.alice.get("/v1/auth/me").get_json())

@@ -140,7 +140,7 @@ def test_a_notifier_killed_at_any_point_loses_nothing_and_repeats_only_what_it_h
         _hint_until_dead(world, notifiers, wounded)
     assert wounded.wait(15) == -signal.SIGKILL
     world.resolve(incident)
-    # In life this takes the lease's 60 seconds.
+    # In life this takes the lease's 26 seconds.
     world.run("UPDATE notifications SET leased_until = now() - interval '1 second' WHERE leased_until IS NOT NULL")
 
     notifiers.start("tests.notifier_driver", failpoint, str(tmp_path / "mark"))

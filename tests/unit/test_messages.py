@@ -1,81 +1,61 @@
-"""Messages and channels without a network: bodies, signatures, what an answer means, what may be said of it."""
+"""Messages and HTTP channels without a network: bodies, signatures, what an answer means, what may be said of it."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from standardwebhooks import Webhook
 
-from common.clock import utc_now
+from common.channels.base import Destination, Unsendable
+from common.channels.http import judge, post, redact, retry_after_s
+from common.channels.registry import CHANNELS
 from common.domain.checks import Reason
 from common.domain.delivery import Attempt, Outcome, Poison
-from common.http.exchange import HttpExchange, HttpRequest
-from common.store.notifications import Claimed
-from notifier.channels.base import Channel, Context, Destination, Unsendable, judge, post, redact, retry_after_s
-from notifier.channels.registry import CHANNELS
+from common.http.exchange import HttpExchange
 from notifier.messages import build
+from tests.telling import CLAIM, INCIDENT, MONITOR, NOW, claim
+from tests.wire import BASE, DESTINATIONS, SECRET, URL, failed, send
 
-NOW = datetime(2026, 8, 1, 12, 0, 0, 123456, tzinfo=UTC)
-ID = "01989e5c-7d2b-7aaa-8bbb-0123456789ab"
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-URL = "https://hooks.example/services/s3cr3t?token=t0k3n"
-INCIDENT = {"id": "i1", "title": "Shop — <b>down</b>", "severity": "critical", "priority": "P1", "cause": {}}
-
-CLAIM = Claimed(
-    id=ID, org_id="o", incident_id="i1", channel_id="c", event_type="opened", number=1, first_attempt_at=NOW,
-    lease_token="t", channel_type="webhook", channel_config={}, channel_secrets=None, failures=0, failing_since=None,
-    event_id="e", event_at=NOW, snapshot={"incident": INCIDENT, "monitor": None}, correlation_id="c" * 32,
-)  # fmt: skip
-
-#: What each type of channel needs to be told where to go.
-DESTINATIONS = {
-    "webhook": Destination("c", {"url": URL}, {"secret": SECRET}),
-    "slack": Destination("c", {}, {"url": URL}),
-}
-
-
-class Wire:
-    """An engine that answers what it is told and keeps what it was asked."""
-
-    def __init__(self, exchange: HttpExchange) -> None:
-        self.exchange = exchange
-        self.asked: list[HttpRequest] = []
-
-    async def send(self, request: HttpRequest) -> HttpExchange:
-        self.asked.append(request)
-        return self.exchange
-
-
-def _send(type_: str, exchange: HttpExchange, destination: Destination | None = None) -> tuple[Attempt, HttpRequest]:
-    wire = Wire(exchange)
-    context = Context(wire, utc_now, "https://tocsin.example")
-    attempt = asyncio.run(CHANNELS[type_].send(build(CLAIM), destination or DESTINATIONS[type_], context))
-    return attempt, wire.asked[0]
-
-
-def _failed(reason: Reason, message: str = "no") -> HttpExchange:
-    exchange = HttpExchange()
-    exchange.fail(reason, message)
-    return exchange
+ID = CLAIM.id
 
 
 def test_a_webhook_body_has_version_type_timestamp_and_data() -> None:
-    assert json.loads(build(CLAIM).body) == {
+    assert json.loads(build((CLAIM,)).body) == {
         "v": 1,
         "type": "incident.opened",
         "timestamp": "2026-08-01T12:00:00.123456+00:00",
-        "data": {"incident": INCIDENT, "monitor": None},
+        "data": {"incident": INCIDENT, "monitor": MONITOR},
     }
+
+
+def test_several_notifications_are_one_message_under_the_id_that_they_share() -> None:
+    first, second = claim("opened"), replace(claim("resolved", 1), event_at=NOW + timedelta(seconds=5))
+    shared = [replace(one, message_id="01989e5c-0000-7aaa-8bbb-0123456789ab") for one in (first, second)]
+    message = build(shared)
+    assert message.notification_id == "01989e5c-0000-7aaa-8bbb-0123456789ab"
+    body = json.loads(message.body)
+    assert (body["v"], body["type"], body["timestamp"]) == (1, "incident.group", "2026-08-01T12:00:05.123456+00:00")
+    assert [(entry["type"], entry["incident"]["id"]) for entry in body["data"]["incidents"]] == [
+        ("incident.opened", first.incident_id),
+        ("incident.resolved", second.incident_id),
+    ]
+    assert all(entry.keys() == {"type", "timestamp", "incident", "monitor"} for entry in body["data"]["incidents"])
+    assert build(shared) == message
+
+
+def test_an_unusable_event_makes_its_group_unsendable() -> None:
+    with pytest.raises(Unsendable):
+        build((CLAIM, replace(CLAIM, snapshot=None)))
 
 
 def test_a_body_is_the_same_bytes_at_every_attempt_however_the_database_shows_time() -> None:
     elsewhere = NOW.astimezone(timezone(timedelta(hours=2)))
-    assert build(replace(CLAIM, event_at=elsewhere, number=7)).body == build(CLAIM).body
+    assert build((replace(CLAIM, event_at=elsewhere, number=7),)).body == build((CLAIM,)).body
 
 
 @pytest.mark.parametrize(
@@ -84,17 +64,17 @@ def test_a_body_is_the_same_bytes_at_every_attempt_however_the_database_shows_ti
 )
 def test_an_event_without_a_usable_snapshot_cannot_be_sent(snapshot: Any) -> None:
     with pytest.raises(Unsendable) as caught:
-        build(replace(CLAIM, snapshot=snapshot))
+        build((replace(CLAIM, snapshot=snapshot),))
     assert caught.value.poison is Poison.MESSAGE_INVALID
 
 
 def test_a_webhook_is_signed_for_its_constant_id() -> None:
-    _, request = _send("webhook", HttpExchange(status=204))
+    _, (request,) = send("webhook", HttpExchange(status=204))
     headers = dict(request.headers)
     assert headers["webhook-id"] == f"msg_{ID}"
     assert request.body is not None
     Webhook(SECRET).verify(request.body, headers)
-    assert request.traceparent == f"00-{'c' * 32}-8bbb0123456789ab-01"
+    assert request.traceparent == f"00-{'c' * 32}-{ID.replace('-', '')[-16:]}-01"
     assert request.follow_redirects is False
     assert request.timeout_s == 20
 
@@ -102,7 +82,7 @@ def test_a_webhook_is_signed_for_its_constant_id() -> None:
 @pytest.mark.parametrize("secret", ["", None, "whsec_", "whsec_no base64!", 7])
 def test_a_webhook_without_a_usable_secret_is_never_sent_unsigned(secret: Any) -> None:
     with pytest.raises(Unsendable):
-        _send("webhook", HttpExchange(status=200), Destination("c", {"url": URL}, {"secret": secret}))
+        send("webhook", HttpExchange(status=200), destination=Destination("c", {"url": URL}, {"secret": secret}))
 
 
 #: All channels over HTTP understand an answer alike.
@@ -129,29 +109,30 @@ _ANSWERS = [
     # An interim answer is none.
     (HttpExchange(status=100, reason=Reason.CONNECTION_RESET), Outcome.UNKNOWN),
     # It never got there …
-    (_failed(Reason.CONNECT_REFUSED), Outcome.FAILED),
-    (_failed(Reason.DNS_NOT_FOUND), Outcome.FAILED),
-    (_failed(Reason.TLS_CERTIFICATE_EXPIRED), Outcome.FAILED),
-    (_failed(Reason.EGRESS_DENIED), Outcome.FAILED),
-    (_failed(Reason.INTERNAL), Outcome.FAILED),
+    (failed(Reason.CONNECT_REFUSED), Outcome.FAILED),
+    (failed(Reason.DNS_NOT_FOUND), Outcome.FAILED),
+    (failed(Reason.TLS_CERTIFICATE_EXPIRED), Outcome.FAILED),
+    (failed(Reason.EGRESS_DENIED), Outcome.FAILED),
+    (failed(Reason.INTERNAL), Outcome.FAILED),
     # … or may have.
-    (_failed(Reason.TIMEOUT), Outcome.UNKNOWN),
-    (_failed(Reason.CONNECTION_RESET), Outcome.UNKNOWN),
-    (_failed(Reason.EMPTY_REPLY), Outcome.UNKNOWN),
+    (failed(Reason.TIMEOUT), Outcome.UNKNOWN),
+    (failed(Reason.CONNECTION_RESET), Outcome.UNKNOWN),
+    (failed(Reason.EMPTY_REPLY), Outcome.UNKNOWN),
 ]
 
 
-@pytest.mark.parametrize("type_", sorted(CHANNELS))
+@pytest.mark.parametrize("type_", sorted(DESTINATIONS))
 @pytest.mark.parametrize(("exchange", "outcome"), _ANSWERS)
 def test_what_an_answer_means(type_: str, exchange: HttpExchange, outcome: Outcome) -> None:
-    attempt, _ = _send(type_, exchange)
+    attempt, _ = send(type_, exchange)
     assert attempt.outcome is outcome
     assert attempt.gone is (exchange.status == 410)
 
 
-@pytest.mark.parametrize("type_", sorted(CHANNELS))
+@pytest.mark.parametrize("type_", sorted(DESTINATIONS))
 def test_no_channel_says_a_secret(type_: str) -> None:
-    attempt, request = _send(type_, _failed(Reason.PROTOCOL_ERROR, f"asked {URL} \x00 for /services/s3cr3t"))
+    url = f"{BASE}/api/v2/alerts" if type_ == "alertmanager" else URL
+    attempt, (request,) = send(type_, failed(Reason.PROTOCOL_ERROR, f"asked {url} \x00 for {urlsplit(url).path}"))
     assert "s3cr3t" not in attempt.error
     assert "t0k3n" not in attempt.error
     assert "\x00" not in attempt.error
@@ -159,16 +140,12 @@ def test_no_channel_says_a_secret(type_: str) -> None:
 
 
 @pytest.mark.parametrize("type_", sorted(CHANNELS))
-def test_a_channel_without_an_address_cannot_be_sent_to(type_: str) -> None:
+@pytest.mark.parametrize("wrong", [None, "", 5])
+def test_a_channel_without_a_usable_configuration_cannot_be_sent_to(type_: str, wrong: Any) -> None:
+    destination = Destination("c", {"url": wrong, "to": wrong}, {"secret": SECRET, "url": wrong})
     with pytest.raises(Unsendable) as caught:
-        _send(type_, HttpExchange(status=200), Destination("c", {}, {"secret": SECRET}))
+        send(type_, HttpExchange(status=200), destination=destination)
     assert caught.value.poison is Poison.CHANNEL_INVALID
-
-
-def test_every_channel_type_has_a_row_in_this_suite() -> None:
-    assert DESTINATIONS.keys() == CHANNELS.keys()
-    channels: list[Channel] = list(CHANNELS.values())
-    assert len(channels) >= 2
 
 
 @pytest.mark.parametrize(
@@ -195,22 +172,6 @@ def test_an_error_keeps_host_and_reason_and_loses_path_query_and_credentials() -
     assert said == "no answer from hooks.example for [hidden] [hidden] [hidden] [hidden]"
 
 
-def test_a_slack_message_escapes_what_slack_would_obey_and_links_to_the_incident() -> None:
-    _, request = _send("slack", HttpExchange(status=200))
-    said = json.loads(request.body or b"")
-    assert said["text"] == "Opened: Shop — &lt;b&gt;down&lt;/b&gt;"
-    assert said["blocks"][2]["elements"][0]["text"].startswith("<https://tocsin.example/v1/incidents/i1|Incident>")
-
-
-def test_a_slack_message_stays_within_slacks_limits_whatever_the_title() -> None:
-    loud = replace(CLAIM, snapshot={"incident": {**INCIDENT, "title": "&" * 9000}, "monitor": {"name": "<" * 9000}})
-    wire = Wire(HttpExchange(status=200))
-    context = Context(wire, utc_now, "https://tocsin.example")
-    asyncio.run(CHANNELS["slack"].send(build(loud), DESTINATIONS["slack"], context))
-    blocks = json.loads(wire.asked[0].body or b"")["blocks"]
-    assert all(len(block["text"]["text"]) <= 3000 for block in blocks if block["type"] == "section")
-
-
 def test_whatever_judge_reads_is_an_attempt_without_a_status_when_there_was_none() -> None:
-    attempt = judge(_failed(Reason.CONNECT_REFUSED, "refused"), post(URL, {}, b""), NOW)
+    attempt = judge(failed(Reason.CONNECT_REFUSED, "refused"), post(URL, {}, b""), NOW)
     assert attempt == Attempt(Outcome.FAILED, None, "connect_refused: refused")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,10 +79,11 @@ def test_strangers_may_not_register_where_internal_targets_are_allowed() -> None
 @pytest.mark.parametrize("name", SECRET_FIELDS)
 def test_every_secret_may_come_from_a_file_without_its_last_newline(name: str, tmp_path: Path) -> None:
     variable = next(variable for variable, field in VARIABLES.items() if field == name)
-    value = {"database_url": "postgresql://u@h/d", "redis_url": "redis://h/0"}.get(name, "s" * 40)
+    urls = {"database_url": "postgresql://u@h/d", "redis_url": "redis://h/0", "smtp_url": "smtp://h"}
+    value = urls.get(name, "s" * 40)
     file = tmp_path / "secret"
     file.write_text(value + "\n")
-    settings = load_settings({f"{variable}_FILE": str(file)})
+    settings = load_settings({f"{variable}_FILE": str(file), "TOCSIN_MAIL_FROM": "tocsin@example.com"})
     assert getattr(settings, name).get_secret_value() == value
 
 
@@ -144,3 +146,42 @@ def test_what_a_role_is_given_reads_as_the_same_settings(monkeypatch: pytest.Mon
 def test_a_secret_is_never_shown_by_a_settings_object() -> None:
     settings = load_settings({"TOCSIN_JWT_KEY": "j" * 40, "DATABASE_URL": "postgresql://u:hunter2@h/d"})
     assert "hunter2" not in repr(settings) and "jjj" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("smtp://mail.example", ("mail.example", 587, "starttls", "", "")),
+        ("smtp://me%40x:p%2Fw@mail.example:2525", ("mail.example", 2525, "starttls", "me@x", "p/w")),
+        ("smtps://me:pw@mail.example", ("mail.example", 465, "tls", "me", "pw")),
+        ("smtp://127.0.0.1?tls=none", ("127.0.0.1", 25, "none", "", "")),
+    ],
+)
+def test_a_mail_server_is_one_url(url: str, server: tuple[Any, ...]) -> None:
+    found = load_settings({"TOCSIN_SMTP_URL": url, "TOCSIN_MAIL_FROM": "tocsin@example.com"}).smtp_server
+    assert found is not None
+    assert (found.host, found.port, found.tls, found.username, found.password) == server
+    assert "pw" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://mail.example",
+        "smtp://",
+        "smtp://mail.example:99999",
+        "smtp://mail.example/path",
+        "smtp://mail.example?tls=maybe",
+        "smtp://mail.example?starttls=no",
+        "smtps://mail.example?tls=none",
+        "smtp://me:hunter2@mail.example?tls=none",  # the password would be sent in the clear
+    ],
+)
+def test_a_wrong_mail_server_is_named_without_its_password(url: str) -> None:
+    line = problem(TOCSIN_SMTP_URL=url, TOCSIN_MAIL_FROM="tocsin@example.com")
+    assert "TOCSIN_SMTP_URL" in line and "hunter2" not in line
+
+
+def test_a_mail_server_needs_a_sender() -> None:
+    assert "TOCSIN_MAIL_FROM" in problem(TOCSIN_SMTP_URL="smtp://mail.example")
+    assert "TOCSIN_MAIL_FROM" in problem(TOCSIN_MAIL_FROM="not an address")

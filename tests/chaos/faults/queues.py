@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from typing import Any
 from uuid import uuid4
 
 import redis
@@ -18,6 +19,8 @@ from tests.chaos.world import World
 
 _LOCATION = "local"
 _HOUR_MS = 3_600_000
+_COPY = b"copy-"
+_COPIES = 2
 
 
 def kill_redis(site: Site) -> None:
@@ -78,9 +81,17 @@ def duplicate(site: Site) -> None:
         for _ in site.until(site.span(), every_s=0.3):
             with suppress(redis.RedisError), site.world.queue() as client:
                 for name in _queues():
-                    for message_id, body in list(client.hgetall(f"tocsin:{name}.msgs").items())[:20]:
-                        _push(client, name, body.replace(message_id, (fresh := uuid4().hex).encode()), fresh)
-                        client.rpush(f"tocsin:{name}", message_id)
+                    _duplicate_some(client, name)
+
+
+def _duplicate_some(client: redis.Redis, name: str) -> None:
+    # Never a copy of a copy: they would multiply until what is watched breaks down under it.
+    answer: Any = client.hgetall(f"tocsin:{name}.msgs")
+    originals = [(id_, body) for id_, body in answer.items() if not id_.startswith(_COPY)]
+    for message_id, body in originals[:_COPIES]:
+        fresh = _COPY + uuid4().hex.encode()
+        _push(client, name, body.replace(message_id, fresh), fresh)
+        client.rpush(f"tocsin:{name}", message_id)
 
 
 def shuffle(site: Site) -> None:
@@ -149,7 +160,7 @@ def _message(lane: Lane, payload: object, message_id: str) -> bytes:
     ).encode()
 
 
-def _push(client: redis.Redis, name: str, body: bytes, message_id: str) -> None:
+def _push(client: redis.Redis, name: str, body: bytes, message_id: str | bytes) -> None:
     with client.pipeline(transaction=True) as pipe:
         pipe.hset(f"tocsin:{name}.msgs", message_id, body)
         pipe.rpush(f"tocsin:{name}", message_id)

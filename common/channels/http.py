@@ -1,23 +1,17 @@
-"""What a channel is: one verb, `send`, which never raises for a failing receiver.
-
-Most channels speak HTTP: those implement `request` only. This module owns the sending itself, the one table from what
-came back to what follows, and what may be said about it.
-"""
+"""Channels over HTTP: the sending itself, the one table from what came back to what follows, what may be said of it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType
-from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from common.channels.base import Context, Destination, Message
+from common.channels.settings import ChannelSettings
 from common.domain.checks import Reason
-from common.domain.delivery import SEND_DEADLINE_S, Attempt, Outcome, Poison
-from common.domain.errors import TocsinError
+from common.domain.delivery import SEND_DEADLINE_S, Attempt, Outcome
 from common.http.exchange import HttpExchange, HttpRequest
 
 #: Nothing in an answer's body matters to us; one that is longer is broken off.
@@ -39,68 +33,11 @@ _UNSURE: frozenset[Reason] = frozenset(
 _HIDDEN = "[hidden]"
 
 
-class Unsendable(TocsinError):
-    """This notification can never be sent as things stand; `poison` says why."""
-
-    code = "UNSENDABLE"
-
-    def __init__(self, poison: Poison, message: str) -> None:
-        super().__init__(message)
-        self.poison = poison
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One event, ready to be told. `body` is the webhook's JSON and the same bytes at every attempt.
-
-    `title`, `severity` and the like are for channels that speak to people; `incident` and `monitor` are the snapshot.
-    """
-
-    notification_id: str
-    event_type: str
-    at: datetime
-    correlation_id: str
-    body: bytes
-    incident: Mapping[str, Any]
-    monitor: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """A configured channel with its secrets open. Never logged."""
-
-    channel_id: str
-    config: Mapping[str, Any]
-    secrets: Mapping[str, Any]
-
-
-class HttpSender(Protocol):
-    """The part of HttpEngine that channels use."""
-
-    async def send(self, request: HttpRequest) -> HttpExchange:
-        """Carry out a request; failures are in the exchange."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What sending needs besides: the way out, the time, and where people find Tocsin."""
-
-    http: HttpSender
-    now: Callable[[], datetime]
-    base_url: str
-
-
-class Channel(Protocol):
-    """A type of channel."""
-
-    async def send(self, message: Message, destination: Destination, context: Context) -> Attempt:
-        """Make one attempt. Raises Unsendable when there is nothing that could be sent."""
-        ...
-
-
 class HttpChannel(ABC):
     """A channel that is one POST request."""
+
+    settings: type[ChannelSettings]
+    keeps_incidents = False
 
     @abstractmethod
     def request(self, message: Message, destination: Destination, context: Context) -> HttpRequest:
@@ -112,14 +49,16 @@ class HttpChannel(ABC):
         return judge(await context.http.send(request), request, context.now())
 
 
-def post(url: str, headers: Mapping[str, str], body: bytes, *, traceparent: str = "") -> HttpRequest:
+def post(
+    url: str, headers: Mapping[str, str], body: bytes, *, traceparent: str = "", timeout_s: float = SEND_DEADLINE_S
+) -> HttpRequest:
     """A JSON request as all channels send it: a redirect is not followed, for it would take the message elsewhere."""
     return HttpRequest(
         "POST",
         url,
         headers=(("Content-Type", "application/json"), *headers.items()),
         body=body,
-        timeout_s=SEND_DEADLINE_S,
+        timeout_s=timeout_s,
         follow_redirects=False,
         max_body_bytes=_MAX_ANSWER_BYTES,
         traceparent=traceparent,
@@ -128,18 +67,17 @@ def post(url: str, headers: Mapping[str, str], body: bytes, *, traceparent: str 
 
 def judge(exchange: HttpExchange, request: HttpRequest, now: datetime) -> Attempt:
     """What an exchange means. A final status counts even when the rest of the answer broke off: it was decided then."""
-    status = exchange.status
-    if status < 200:
-        outcome = Outcome.UNKNOWN if exchange.reason in _UNSURE else Outcome.FAILED
-        return Attempt(outcome, None, redact(f"{exchange.reason.label}: {exchange.message}", request))
+    if exchange.status >= 200:
+        return judge_status(exchange.status, retry_after_s(exchange.header("retry-after"), now))
+    outcome = Outcome.UNKNOWN if exchange.reason in _UNSURE else Outcome.FAILED
+    return Attempt(outcome, None, redact(f"{exchange.reason.label}: {exchange.message}", request))
+
+
+def judge_status(status: int, wait_s: float | None = None) -> Attempt:
+    """What a final HTTP status means."""
     outcome = _outcome_of(status)
-    return Attempt(
-        outcome,
-        status,
-        "" if outcome is Outcome.DELIVERED else f"the receiver answered {status}",
-        retry_after_s=retry_after_s(exchange.header("retry-after"), now),
-        gone=status == _GONE,
-    )
+    error = "" if outcome is Outcome.DELIVERED else f"the receiver answered {status}"
+    return Attempt(outcome, status, error, retry_after_s=wait_s, gone=status == _GONE)
 
 
 def _outcome_of(status: int) -> Outcome:
@@ -175,15 +113,3 @@ def redact(text: str, request: HttpRequest) -> str:
         if secret and len(secret) > 1:
             text = text.replace(secret, _HIDDEN)
     return text.replace("\x00", "").encode("utf-8", "replace").decode()[:500]
-
-
-def text_of(destination: Mapping[str, Any], key: str) -> str:
-    """A configured text. Raises Unsendable when it is missing."""
-    value = destination.get(key)
-    if not isinstance(value, str) or not value:
-        raise Unsendable(Poison.CHANNEL_INVALID, f"the channel has no {key}")
-    return value
-
-
-#: Nothing: for channels without secrets.
-NO_SECRETS: Mapping[str, Any] = MappingProxyType({})

@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import secrets
+from collections.abc import Iterator, Mapping
 from datetime import UTC
+from typing import Annotated, ClassVar
 
+from pydantic import Field
 from standardwebhooks import Webhook
 
+from common.channels.base import Context, Destination, Message, Unsendable, text_of
+from common.channels.http import HttpChannel, post
+from common.channels.settings import ChannelSettings, web_host, web_problem
 from common.domain.delivery import Poison
+from common.domain.errors import FieldError
 from common.http.exchange import HttpRequest
-from notifier.channels.base import Context, Destination, HttpChannel, Message, Unsendable, post, text_of
+from common.http.target import Host
 
 #: The library decodes whatever resembles base64; a secret that somebody mangled must not sign anything.
 _SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,88}={0,2}")
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 
 
+class WebhookSettings(ChannelSettings):
+    """Where a webhook goes. The path may hold a token of the receiver; only those who may write channels see it."""
+
+    SHADED: ClassVar[frozenset[str]] = frozenset({"url"})
+
+    url: Annotated[str, Field(min_length=1, max_length=2048)]
+
+    def problems(self) -> Iterator[FieldError]:
+        """The URL has to be one."""
+        yield from web_problem("url", self.url)
+
+    def hosts(self) -> Iterator[tuple[str, Host]]:
+        """The URL's."""
+        yield from web_host("url", self.url)
+
+    @classmethod
+    def generate(cls) -> Mapping[str, str]:
+        """What signs the webhooks."""
+        return {"secret": "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()}
+
+
 class WebhookChannel(HttpChannel):
     """`config.url` is where, `secrets.secret` ("whsec_…") signs."""
+
+    settings = WebhookSettings
 
     def request(self, message: Message, destination: Destination, context: Context) -> HttpRequest:
         """The signed request of one attempt."""

@@ -1,0 +1,141 @@
+"""What Prometheus and Alertmanager send, as they send it: Alertmanager's webhook (version 4) and its own alerts API.
+
+The key stands in the path, or is sent as Bearer or by Basic authentication, as their configurations allow. Both inputs
+give an alert the same dedup_key: Prometheus' fingerprint of its labels, which Alertmanager names in its webhook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from api import auth, intake, parsing
+from api.alert_documents import utc
+from api.routing import Routes
+from common import log
+from common.clock import utc_now
+from common.domain.alerts import MAX_KEY_CHARS, Alert, AlertStatus, label_fingerprint, severity_of
+from common.domain.errors import FieldError, ValidationFailed
+
+routes = Routes("compatibility")
+
+_PERMISSION = "alerts:write"
+#: No time: an alert that fires has no end yet.
+_NEVER_YEAR = 1
+
+
+@routes.post("/integrations/alertmanager")
+def alertmanager_webhook() -> dict[str, Any]:
+    """Alertmanager's webhook; the key as Bearer or by Basic authentication (either half)."""
+    return _webhook("")
+
+
+@routes.post("/integrations/alertmanager/<key>")
+def alertmanager_webhook_by_key(key: str) -> dict[str, Any]:
+    """Alertmanager's webhook with an API key in its path."""
+    return _webhook(key)
+
+
+@routes.post("/api/v2/alerts")
+def alertmanager_alerts() -> dict[str, Any]:
+    """What Prometheus sends to an Alertmanager; the key as Bearer or by Basic authentication (either half)."""
+    return _alerts("")
+
+
+@routes.post("/integrations/alertmanager/<key>/api/v2/alerts")
+def alertmanager_alerts_by_key(key: str) -> dict[str, Any]:
+    """The same with an API key in the path, for Prometheus' `path_prefix`."""
+    return _alerts(key)
+
+
+def _webhook(key: str) -> dict[str, Any]:
+    auth.require_key(_PERMISSION, key)
+    body = parsing.read_json()
+    items = body.get("alerts") if isinstance(body, dict) else None
+    if not isinstance(items, list):
+        raise _wrong("alerts", "must be an array: this takes Alertmanager's webhook, version 4")
+    if body.get("truncatedAlerts"):
+        # Alertmanager's max_alerts cut them off: nobody here will ever see them.
+        log.get_logger().warning("alerts_truncated_by_sender", count=body["truncatedAlerts"])
+    return _take([_of_webhook(item, f"alerts.{n}") for n, item in enumerate(items)], "alertmanager")
+
+
+def _alerts(key: str) -> dict[str, Any]:
+    auth.require_key(_PERMISSION, key)
+    items = parsing.read_json()
+    if not isinstance(items, list):
+        raise _wrong("body", "must be an array of alerts")
+    now = utc_now()
+    return _take([_of_api(item, str(n), now) for n, item in enumerate(items)], "prometheus")
+
+
+def _take(alerts: list[Alert], what: str) -> dict[str, Any]:
+    tally = intake.take_in(alerts, what)
+    return {"status": "success", **{outcome.value: count for outcome, count in tally.items()}}
+
+
+def _of_webhook(item: Any, where: str) -> Alert:
+    status = item.get("status") if isinstance(item, dict) else None
+    if status not in list(AlertStatus):
+        raise _wrong(f"{where}.status", "must be firing or resolved")
+    return _alert(item, where, "alertmanager", AlertStatus(status))
+
+
+def _of_api(item: Any, where: str, now: datetime) -> Alert:
+    if not isinstance(item, dict):
+        raise _wrong(where, "must be an object")
+    ends_at = _moment(item, "endsAt", where)
+    over = ends_at is not None and ends_at <= now
+    return _alert(item, where, "prometheus", AlertStatus.RESOLVED if over else AlertStatus.FIRING)
+
+
+def _alert(item: Mapping[str, Any], where: str, source: str, status: AlertStatus) -> Alert:
+    labels = _texts(item, "labels", where)
+    said = _texts(item, "annotations", where)
+    fingerprint = item.get("fingerprint")
+    if not isinstance(fingerprint, str) or not 0 < len(fingerprint) <= MAX_KEY_CHARS:
+        fingerprint = label_fingerprint(labels)
+    facts = {"url": item.get("generatorURL"), "runbook_url": said.get("runbook_url")}
+    return Alert(
+        name=_line(labels.get("alertname", "")) or "alert",
+        source=source,
+        severity=severity_of(labels.get("severity", "")),
+        status=status,
+        dedup_key=fingerprint,
+        summary=_line(said.get("summary") or said.get("title") or said.get("message") or "")[:1_024],
+        description=said.get("description", ""),
+        labels=labels,
+        starts_at=_moment(item, "startsAt", where),
+        facts={name: value for name, value in facts.items() if isinstance(value, str) and value},
+    )
+
+
+def _texts(item: Mapping[str, Any], field: str, where: str) -> dict[str, str]:
+    found = item.get(field) or {}
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise _wrong(f"{where}.{field}", "must be an object of texts")
+    return found
+
+
+def _moment(item: Mapping[str, Any], field: str, where: str) -> datetime | None:
+    """A time, None where there is none or Go's zero stands for none."""
+    text = item.get(field)
+    if not text:
+        return None
+    try:
+        read = datetime.fromisoformat(text)
+        moment = utc(read) if read.tzinfo else None
+    except (ValueError, TypeError):
+        moment = None
+    if moment is None:
+        raise _wrong(f"{where}.{field}", "must be a time as RFC 3339 writes it")
+    return None if moment.year <= _NEVER_YEAR else moment
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _wrong(field: str, message: str) -> ValidationFailed:
+    return ValidationFailed("This is not what Alertmanager sends.", details=[FieldError(field, message)])

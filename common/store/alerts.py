@@ -1,0 +1,279 @@
+"""Alerts into incidents: identity, incident, timeline and outbox of a whole batch, written together or not at all.
+
+Two constraints stop duplicates, whatever crashed in between: an identity is once in `alerts`, a dedup_key is once among
+an organization's open incidents. Everybody writes identities first, then new incidents, then changes, each in one
+order, so that batches wait for each other and, but for rare corners that the caller repeats, never in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from uuid_utils import uuid7
+
+from common.domain.alerts import Alert, AlertStatus, Outcome, badness
+from common.domain.errors import Contended
+from common.domain.incident import EventType, Severity, Status
+from common.store import incidents
+from common.store.arrays import integers
+from common.store.engine import Connection
+from common.store.incidents import Alteration, Deed
+from common.store.openings import SAID, Placement, adopted, document, open_everywhere, uuids
+
+#: How long an identity stops repeats.
+RETENTION_DAYS = 400
+
+# What is open under these alerts' keys now.
+_OPEN = f"""
+SELECT u.n, i.id::text, i.severity
+  FROM unnest(%(orgs)s::uuid[], %(places)s::int[]) WITH ORDINALITY AS u(org_id, place, n)
+  JOIN {SAID} USING (place)
+  JOIN incidents i ON i.org_id = u.org_id AND i.dedup_key = a.dedup_key AND i.status <> 'resolved'
+"""
+
+# Who has something open under these keys: for a platform's alert, whose end no route leads anywhere.
+_OPEN_ANYWHERE = """
+SELECT dedup_key, org_id::text FROM incidents
+ WHERE dedup_key = ANY(%(keys)s) AND status <> 'resolved' ORDER BY dedup_key, org_id
+"""
+
+# Take these identities; one that is taken is absent from the answer. Whoever is about to take it too waits for us.
+_CLAIM = f"""
+INSERT INTO alerts (org_id, alert_id, status, incident_id)
+SELECT u.org_id, a.identity, a.status, u.incident_id
+  FROM unnest(%(orgs)s::uuid[], %(places)s::int[], %(incidents)s::uuid[]) AS u(org_id, place, incident_id)
+  JOIN {SAID} USING (place)
+ WHERE a.identity IS NOT NULL
+ ORDER BY u.org_id, a.identity
+    ON CONFLICT (org_id, alert_id) DO NOTHING
+RETURNING org_id::text, alert_id
+"""
+
+# Somebody else's incident turned out to be the one.
+_LEAD_TO = """
+UPDATE alerts a SET incident_id = u.adopted
+  FROM unnest(%(orgs)s::uuid[], %(ids)s::text[], %(adopted)s::uuid[]) AS u(org_id, alert_id, adopted)
+ WHERE a.org_id = u.org_id AND a.alert_id = u.alert_id
+"""
+
+# Hold what nobody has acknowledged.
+_HOLD_UNACKNOWLEDGED = """
+SELECT id::text FROM incidents
+ WHERE dedup_key = %(key)s AND status = 'open' AND (%(org_id)s::uuid IS NULL OR org_id = %(org_id)s::uuid)
+ ORDER BY id FOR UPDATE
+"""
+
+# Hold incidents that are about to change, in one order for everybody; how bad they are once they are ours.
+_HOLD = """
+SELECT id::text, severity FROM incidents
+ WHERE id = ANY(%(ids)s::uuid[]) AND status <> 'resolved' ORDER BY id FOR UPDATE
+"""
+
+# Identities past their retention, some at a time.
+_FORGET = """
+DELETE FROM alerts WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM alerts WHERE received_at < now() - %(days)s * interval '1 day' ORDER BY received_at LIMIT %(limit)s))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The alert at this place of a batch, for one organization."""
+
+    org_id: str
+    place: int
+
+
+@dataclass(slots=True)
+class _Problem:
+    """All offers of one organization and key, by their numbers; in one round they have the same status."""
+
+    org_id: str
+    offers: list[int] = field(default_factory=list)
+    incident_id: str | None = None  # open now
+    severity: Severity = Severity.INFO  # of that one
+    planned_id: str = ""  # to be opened
+    fresh: list[int] = field(default_factory=list)  # the offers that are no repeats
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What one call works on."""
+
+    connection: Connection
+    alerts: Sequence[Alert]
+    offers: Sequence[Offer]
+    deed: Deed
+    outcomes: list[Outcome]
+
+    def alert(self, number: int) -> Alert:
+        """The alert of an offer."""
+        return self.alerts[self.offers[number].place]
+
+    def worst(self, numbers: Sequence[int]) -> int:
+        """The offer of the worst alert, the first of equals."""
+        return max(numbers, key=lambda number: badness(self.alert(number).severity))
+
+
+def take(connection: Connection, alerts: Sequence[Alert], offers: Sequence[Offer], deed: Deed) -> list[Outcome]:
+    """Take in offers of one round (domain.alerts.in_rounds); what became of each, in their order.
+
+    Raises Contended when others got in between; the same again will do.
+    """
+    if not offers:
+        return []
+    now = _Round(connection, alerts, offers, deed, [Outcome.DEDUPLICATED] * len(offers))
+    said = document(alerts, {offer.place for offer in offers})
+    problems = _look_up(now, said)
+    _claim(now, problems, said)
+    _alter(now, [*_open(now, problems), *_ending_or_worse(now, problems)])
+    return now.outcomes
+
+
+def open_anywhere(connection: Connection, keys: Sequence[str]) -> dict[str, list[str]]:
+    """{dedup_key: organizations that have an open incident of it}; for the worker's role."""
+    found: dict[str, list[str]] = {}
+    for key, org_id in connection.exec_driver_sql(_OPEN_ANYWHERE, {"keys": list(keys)}):
+        found.setdefault(key, []).append(org_id)
+    return found
+
+
+def acknowledge(connection: Connection, *, org_id: str | None, key: str, deed: Deed) -> int:
+    """Acknowledge what is open under this key in an organization (None: in all); how many incidents that changed."""
+    ids = [row[0] for row in connection.exec_driver_sql(_HOLD_UNACKNOWLEDGED, {"org_id": org_id, "key": key})]
+    changes = [
+        Alteration(id_, EventType.ACKNOWLEDGED, deed.at, deed.request_id, status=Status.ACKNOWLEDGED, actor=deed.actor)
+        for id_ in ids
+    ]
+    return len(incidents.alter_all(connection, changes))
+
+
+def forget(connection: Connection, *, days: int = RETENTION_DAYS, limit: int = 50_000) -> int:
+    """Delete identities past their retention; how many. Fewer than `limit`: none is left."""
+    return connection.exec_driver_sql(_FORGET, {"days": days, "limit": limit}).rowcount
+
+
+def _look_up(now: _Round, said: str) -> list[_Problem]:
+    """What the offers are about, and which of it is open."""
+    found: dict[tuple[str, str], _Problem] = {}
+    for number, offer in enumerate(now.offers):
+        key = offer.org_id, now.alerts[offer.place].dedup_key
+        problem = found.get(key)
+        if problem is None:
+            problem = found[key] = _Problem(offer.org_id)
+        problem.offers.append(number)
+    problems = list(found.values())
+    parameters = {**_columns(now, [problem.offers[0] for problem in problems]), "alerts": said}
+    for ordinal, id_, severity in now.connection.exec_driver_sql(_OPEN, parameters):
+        problem = problems[ordinal - 1]
+        problem.incident_id, problem.severity = id_, Severity(severity)
+    return problems
+
+
+def _claim(now: _Round, problems: Sequence[_Problem], said: str) -> None:
+    """Plan new incidents, take the identities; what is fresh afterwards is no repeat, as far as identities tell."""
+    numbers, leading_to = [], []
+    for problem in problems:
+        if problem.incident_id is None:
+            if now.alert(problem.offers[0]).status is AlertStatus.RESOLVED:
+                # An end of nothing is not written down: should its beginning still come, it may be sent again.
+                continue
+            problem.planned_id = str(uuid7())
+        numbers += problem.offers
+        leading_to += [problem.incident_id or problem.planned_id] * len(problem.offers)
+    if not numbers:
+        return
+    parameters = {**_columns(now, numbers), "incidents": uuids(leading_to), "alerts": said}
+    taken = {(row[0], row[1]) for row in now.connection.exec_driver_sql(_CLAIM, parameters)}
+    for problem in problems:
+        for number in problem.offers if problem.incident_id or problem.planned_id else ():
+            identity = now.alert(number).identity
+            if identity is None:
+                problem.fresh.append(number)
+            elif (problem.org_id, identity) in taken:
+                taken.discard((problem.org_id, identity))  # the next one in this very batch is a repeat
+                problem.fresh.append(number)
+
+
+def _open(now: _Round, problems: Sequence[_Problem]) -> list[tuple[str, int]]:
+    """Open what is new, by the worst of each; (incident, offer) where somebody else did at the same moment."""
+    new = {problem.planned_id: problem for problem in problems if problem.planned_id and problem.fresh}
+    leading = {id_: now.worst(problem.fresh) for id_, problem in new.items()}
+    placements = [Placement(id_, new[id_].org_id, now.offers[number].place) for id_, number in leading.items()]
+    opened = open_everywhere(now.connection, now.alerts, placements, now.deed)
+    for id_ in opened:
+        now.outcomes[leading[id_]] = Outcome.OPENED
+    lost = [placement for placement in placements if placement.id not in opened]
+    theirs = adopted(now.connection, now.alerts, lost)
+    if len(theirs) < len(lost):
+        raise Contended("An incident was resolved at the very moment in which it was to be adopted.")
+    _lead_to(now, [(new[id_], other) for id_, other in theirs.items()])
+    return [(other, leading[id_]) for id_, other in theirs.items()]
+
+
+def _lead_to(now: _Round, found: Sequence[tuple[_Problem, str]]) -> None:
+    rows = [
+        (problem.org_id, identity, incident_id)
+        for problem, incident_id in found
+        for number in problem.fresh
+        if (identity := now.alert(number).identity) is not None
+    ]
+    if rows:
+        parameters = {
+            "orgs": uuids(row[0] for row in rows),
+            "ids": [row[1] for row in rows],
+            "adopted": uuids(row[2] for row in rows),
+        }
+        now.connection.exec_driver_sql(_LEAD_TO, parameters)
+
+
+def _ending_or_worse(now: _Round, problems: Sequence[_Problem]) -> list[tuple[str, int]]:
+    """(incident, offer) of the open ones that an alert ends or makes worse."""
+    found = []
+    for problem in problems:
+        if problem.incident_id is None or not problem.fresh:
+            continue
+        number = now.worst(problem.fresh)
+        alert = now.alert(number)
+        if alert.status is AlertStatus.RESOLVED or badness(alert.severity) > badness(problem.severity):
+            found.append((problem.incident_id, number))
+    return found
+
+
+def _alter(now: _Round, wanted: Sequence[tuple[str, int]]) -> None:
+    if not wanted:
+        return
+    rows = now.connection.exec_driver_sql(_HOLD, {"ids": uuids(id_ for id_, _ in wanted)})
+    held = {row[0]: Severity(row[1]) for row in rows}
+    changes = []
+    for id_, number in wanted:
+        alert = now.alert(number)
+        if id_ not in held:
+            continue  # resolved meanwhile
+        if alert.status is AlertStatus.RESOLVED:
+            changes.append(_ending(id_, now.deed))
+            now.outcomes[number] = Outcome.RESOLVED
+        elif badness(alert.severity) > badness(held[id_]):
+            changes.append(_worse(id_, alert, held[id_], now.deed))
+    incidents.alter_all(now.connection, changes)
+
+
+def _columns(now: _Round, numbers: Sequence[int]) -> dict[str, str]:
+    offers = [now.offers[number] for number in numbers]
+    return {"orgs": uuids(offer.org_id for offer in offers), "places": integers(offer.place for offer in offers)}
+
+
+def _ending(incident_id: str, deed: Deed) -> Alteration:
+    return Alteration(
+        incident_id, EventType.RESOLVED, deed.at, deed.request_id,
+        status=Status.RESOLVED, data={"reason": "alert_resolved"}, actor=deed.actor,
+    )  # fmt: skip
+
+
+def _worse(incident_id: str, alert: Alert, before: Severity, deed: Deed) -> Alteration:
+    return Alteration(
+        incident_id, EventType.ESCALATED, deed.at, deed.request_id,
+        severity=alert.severity, title=alert.title, cause=alert.cause, actor=deed.actor,
+        data={**alert.cause, "from": before.value, "to": alert.severity.value},
+    )  # fmt: skip

@@ -1,1 +1,0 @@
-"""One module per channel type; base.py has the interface."""

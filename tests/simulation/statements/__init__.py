@@ -1,0 +1,15 @@
+"""What the product's SQL means: {text of a statement: its model}. A statement that is missing here is a KeyError."""
+
+from __future__ import annotations
+
+from tests.simulation.database import Statement
+from tests.simulation.statements import incidents, judging, ledger, outbox, scheduling, settling
+
+STATEMENTS: dict[str, Statement] = {
+    **scheduling.STATEMENTS,
+    **judging.STATEMENTS,
+    **incidents.STATEMENTS,
+    **outbox.STATEMENTS,
+    **ledger.STATEMENTS,
+    **settling.STATEMENTS,
+}

@@ -1,0 +1,102 @@
+"""What came of attempts: settle, count the channel's failures, follow what died unheard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.store import settlements
+from tests.simulation.database import Guard, Rows, Statement, Transaction
+
+
+def _lock_channels(tx: Transaction, p: Any) -> Rows:
+    for channel in p["channels"]:
+        tx.lock("channels", channel)
+    return Rows()
+
+
+def _settle(tx: Transaction, p: Any) -> Rows:
+    names = ("ids", "tokens", "statuses", "reasons", "unknowns", "nexts")
+    settled = Rows()
+    for id_, token, status, reason, unknown, next_at in zip(*(p[name] for name in names), strict=True):
+        row = tx.get("notifications", id_)
+        if row["token"] != token and not tx.lacks(Guard.LEASE_TOKEN):
+            continue
+        tx.lock("notifications", id_)
+        tx.put("notifications", id_, row | {
+            "status": status, "reason": reason, "unknown": row["unknown"] or unknown,
+            "next_attempt_at": next_at or row["next_attempt_at"], "token": None, "leased_until": None,
+        })  # fmt: skip
+        settled.append((id_,))
+    return settled
+
+
+def _record(tx: Transaction, p: Any) -> Rows:
+    for id_, notification, outcome in zip(p["attempt_ids"], p["ids"], p["outcomes"], strict=True):
+        tx.put("attempts", id_, (notification, outcome))
+    return Rows()
+
+
+def _save_health(tx: Transaction, p: Any) -> Rows:
+    changed = Rows()
+    for id_, change, seen, retry_at in zip(p["channels"], p["changes"], p["seen"], p["retries"], strict=True):
+        row = tx.get("channels", id_)
+        applies = {"failing": row["failures"] == seen, "disable": row["enabled"]}.get(change, row["failures"] > 0)
+        if not applies:
+            continue
+        new = row | {"retry_at": None if change == "well" else retry_at}
+        if change == "well":
+            new |= {"failures": 0, "failing_since": None}
+        elif change == "failing":
+            new |= {"failures": row["failures"] + 1, "failing_since": row["failing_since"] or p["now"]}
+        elif change == "disable":
+            new |= {"enabled": False}
+        tx.put("channels", id_, new)
+        changed.append((id_, change))
+    return changed
+
+
+def _make_due(tx: Transaction, p: Any) -> Rows:
+    for id_, row in tx.rows("notifications").items():
+        waits = row["status"] == "pending" and row["next_attempt_at"] > p["now"] and row["token"] is None
+        if row["channel_id"] in p["channels"] and waits and tx.try_lock("notifications", id_):
+            tx.put("notifications", id_, row | {"next_attempt_at": p["now"]})
+    return Rows()
+
+
+def _follow_dead(tx: Transaction, p: Any) -> Rows:
+    rows = tx.rows("notifications")
+    for incident, channel in zip(p["incidents"], p["channels"], strict=True):
+        ours = [row for row in rows.values() if (row["incident_id"], row["channel_id"]) == (incident, channel)]
+        if any(
+            row["event_type"] in p["announcing"] and (row["status"] in ("pending", "sent") or row["unknown"])
+            for row in ours
+        ):
+            continue
+        for row in ours:
+            if row["status"] == "pending" and row["event_type"] in p["following"]:
+                tx.lock("notifications", row["id"])
+                tx.put("notifications", row["id"], row | {"status": "suppressed", "reason": p["not_announced"]})
+    return Rows()
+
+
+def _more(tx: Transaction, p: Any) -> Rows:
+    now = p["now"]
+    found = any(
+        row["channel_id"] in p["channels"]
+        and row["status"] == "pending"
+        and row["next_attempt_at"] <= now
+        and (row["leased_until"] is None or row["leased_until"] <= now)
+        for row in tx.rows("notifications").values()
+    )
+    return Rows([(found,)])
+
+
+STATEMENTS: dict[str, Statement] = {
+    settlements._LOCK_CHANNELS: _lock_channels,
+    settlements._SETTLE: _settle,
+    settlements._RECORD: _record,
+    settlements._SAVE_HEALTH: _save_health,
+    settlements._MAKE_DUE: _make_due,
+    settlements._FOLLOW_DEAD: _follow_dead,
+    settlements._MORE: _more,
+}
