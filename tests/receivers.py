@@ -377,7 +377,7 @@ class MailReceiver(Receiver):
     def _authenticate(self, _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: Any) -> Any:
         assert isinstance(data, LoginPassword)
         self.logins.append((data.login.decode(), data.password.decode()))
-        return AuthResult(success=data.password.decode() == self.config["password"])
+        return AuthResult(success=data.password.decode() == self.config["password"], handled=False)
 
 
 class _Handler:

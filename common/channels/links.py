@@ -56,6 +56,8 @@ class Links:
             data = base64.b64decode(token + "=", altchars=b"-_", validate=True)
         except binascii.Error:
             return None
+        if base64.urlsafe_b64encode(data).decode() != f"{token}=":
+            return None  # another spelling of the same bytes
         fields, signature = data[: _FIELDS.size], data[_FIELDS.size :]
         if not self._vault.signed(_PURPOSE, fields, signature):
             return None

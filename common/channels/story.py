@@ -106,9 +106,9 @@ def _story(event: Event, org_id: str, channel_id: str, context: Context) -> Stor
         acknowledge = context.links.url(org_id, event.incident["id"], channel_id, event.at)
     return Story(
         event.event_type,
-        plain(event.incident["title"], _TITLE_CHARS),
+        plain(event.incident["title"], _TITLE_CHARS) or "(no title)",
         plain(event.incident["severity"]),
-        tuple((name, plain(value)) for name, value in _facts(event) if value),
+        tuple((name, text) for name, value in _facts(event) if value and (text := plain(value))),
         incident_link(event, context),
         acknowledge,
     )

@@ -191,7 +191,7 @@ def test_a_receiver_that_hangs_holds_up_no_other_apprise_channel(sink: Sink) -> 
         return time.monotonic() - began
 
     async def run() -> None:
-        hanging = [asyncio.ensure_future(one("hangs", "hanging")) for _ in range(12)]
+        hanging = [asyncio.ensure_future(one("hangs", hung)) for _ in range(12)]
         await asyncio.sleep(0.2)
         others.extend([await one("fine", str(uuid4())) for _ in range(3)])
         for task in hanging:

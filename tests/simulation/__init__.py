@@ -17,4 +17,8 @@ belongs to an asyncio loop it is followed by hand, a few lines each: `CheckRunne
 Not here: the API and deeds by hand, changes of monitors while they run, back-pressure of full lanes, poison rows. A
 lock that is held by another is never waited for: it ends in Contended. Leases of notifications are shorter than the
 product's, so that a schedule sees them end. These are the business of the chaos suite, on real servers.
+
+Excused, each where it is checked: a duplicate of what was sent long after its claim (nobody can take back what a
+frozen process sends); two leaders after a suspension or a step of the database's clock; with a quorum of one, a
+location that still reports a failure it had begun to see before another saw the end.
 """

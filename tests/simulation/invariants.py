@@ -102,12 +102,22 @@ class Watch:
         if not failing:
             raise Violation("I3", f"incident {incident['no']} of monitor {no}, whose cause saw it up")
         outage = world.targets.outage(no, failing[-1])
-        before = self._caused.setdefault((no, outage), incident["id"])
-        if before != incident["id"]:
+        before = self._caused.get((no, outage))
+        if before is not None and not self._late_news(monitor, world.server.table("incidents")[before], incident):
             raise Violation("I2", f"a second incident ({incident['no']}) of one outage of monitor {no}")
+        self._caused[no, outage] = incident["id"]
         failures = len(world.targets.failed[no])
         if failures < monitor.policy.failure_threshold:
             raise Violation("I3", f"incident {incident['no']} of monitor {no} after {failures} failures")
+
+    def _late_news(self, monitor: MonitorConfig, before: Any, incident: Any) -> bool:
+        """With a quorum of one each location speaks for itself: one may see the end before another reports the failure.
+
+        Excused only when the check that opens it anew began before the first incident was resolved.
+        """
+        began_at = EPOCH_S + self._world.targets.began[incident["correlation_id"]]
+        resolved_at = before["resolved_at"]
+        return monitor.policy.quorum == 1 and resolved_at is not None and began_at < resolved_at.timestamp()
 
     def _result(self, key: Any, _old: Any, new: Any) -> None:
         slot = key[:3]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.run import first_violation
 
-_CHUNK = 2_000
+_CHUNK = 1_000
 
 
 @pytest.mark.parametrize("start", range(0, 10_000, _CHUNK))

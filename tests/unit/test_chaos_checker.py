@@ -90,8 +90,9 @@ class Story:
     def result(self, spec: MonitorSpec, at: float) -> dict[str, Any]:
         return next(r for r in self.tables["results"] if r["monitor_no"] == spec.no and r["slot_ms"] >= at * 1000)
 
-    def disturb(self, at: float, *, seconds: float = 0.0, name: str = "kill") -> None:
-        self.events += [Fault(at, name, begins=True, target="x"), Fault(at + seconds, name, begins=False, target="x")]
+    def disturb(self, at: float, *, seconds: float = 0.0, name: str = "kill", target: str = "notifier-1") -> None:
+        self.events += [Fault(at, name, begins=True, target=target),
+                        Fault(at + seconds, name, begins=False, target=target)]  # fmt: skip
 
     def report(self) -> Any:
         return check([*self.events, Final(END, self.tables)])
@@ -208,6 +209,10 @@ BROKEN: list[tuple[str, str, Break]] = [
         s.tables["notifications"].append({"id": "zz", "event": "e1", "channel": "c9", "status": "sent", "reason": ""}),
         s.hook("e1", HOOK, T0 + 31.5, id_="msg_zz")]),
     ("I6", "a duplicate long after what died", lambda s: [s.disturb(T0 + 20), s.hook("e1", HOOK, T0 + 32)]),
+    ("I6", "a duplicate beside the death of another", lambda s: [
+        s.disturb(T0 + 31.5, target="worker-1"), s.hook("e1", HOOK, T0 + 32)]),
+    ("I6", "a duplicate while the queue is away", lambda s: [
+        s.disturb(T0 + 31.5, name="redis-kill", target="redis"), s.hook("e1", HOOK, T0 + 32)]),
     ("I7", "the end before the beginning", swap_order),
     ("I7", "the end was never told", lambda s: s.unhear("msg_e2c2")),
     ("I7", "the end of what goes on", lambda s: s.row("incidents", id="i").update(status="open")),
@@ -276,7 +281,7 @@ def test_the_reasons_of_duplicates_are_told() -> None:
     story.disturb(T0 + 31.5, name="freeze")
     story.hook("e1", HOOK, T0 + 32)
     (said,) = story.report().findings["I6"].explained
-    assert "freeze x" in said and "/hook" in said
+    assert "freeze notifier-1" in said and "/hook" in said
 
 
 def test_a_run_counts_its_kills() -> None:
