@@ -94,9 +94,7 @@ def open_services(settings: Settings) -> Services:
         vault=vault,
         passwords=Passwords(),
         egress=egress_rules(settings),
-        platform=Platform(
-            Database(database_url, DatabaseRole.WORKER, application="api platform", pool_size=4)
-        ),
+        platform=Platform(Database(database_url, DatabaseRole.WORKER, application="api platform", pool_size=4)),
         trials=Trials(lambda: open_context(settings, vault, utc_now, max_handles=4)),
     )
 

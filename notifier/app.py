@@ -35,7 +35,7 @@ from common.clock import DatabaseClock, from_ms
 from common.domain.errors import SettingsError, Unavailable
 from common.process import main, require_urls, start_loop
 from common.settings import Settings
-from common.store.engine import Database, DatabaseRole, Listener
+from common.store.engine import Database, DatabaseRole, Listener, now_s
 from common.store.incidents import OUTBOX_CHANNEL
 from common.vault import Vault
 from notifier.deliver import MAX_SENDS, Deliverer, Parts
@@ -69,6 +69,8 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     def now() -> datetime:
         return from_ms(clock.now_ms())
 
+    if not _await_clock(database, clock, stop):
+        return 0
     sweeper = Sweeper(database, clock, now)
     deliverer = deliverer_class(_parts(settings, database, now, sweeper.wake))
     hints = Hints(broker, sweeper.wake, now)
@@ -92,6 +94,20 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     broker.draining = True
     _end(deliverer, events.loop, worker, loops)
     return status
+
+
+def _await_clock(database: Database, clock: DatabaseClock, stop: threading.Event) -> bool:
+    """Know the database's time before the first claim: by our own clock another's lease might seem to be over."""
+    while not stop.is_set():
+        try:
+            with database.begin() as connection:
+                clock.sync(lambda: now_s(connection))
+        except Unavailable as error:
+            log.get_logger().warning("waiting_for_database", error=str(error.__cause__))
+            stop.wait(1.0)
+        else:
+            return True
+    return False
 
 
 def _parts(settings: Settings, database: Database, now: Callable[[], datetime], wake: Callable[[], None]) -> Parts:

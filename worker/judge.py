@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from common.clock import from_ms
 from common.domain.checks import Result, Verdict
@@ -108,12 +109,28 @@ class Ruling:
     alteration: Alteration | None = None
 
 
+#: {what happens to the incident: what the result that causes it must have seen}. Votes that were outvoted, silent or
+#: stale for a while may tip the quorum at any result; nobody must hear "resolved" because of a check that failed.
+_SEEN: MappingProxyType[Change, frozenset[Verdict]] = MappingProxyType(
+    {
+        Change.OPENED: frozenset({Verdict.DEGRADED, Verdict.DOWN}),
+        Change.ESCALATED: frozenset({Verdict.DOWN}),
+        Change.EASED: frozenset({Verdict.UP, Verdict.DEGRADED}),
+        Change.RESOLVED: frozenset({Verdict.UP}),
+    }
+)
+
+
 def rule(facts: MonitorFacts, votes: Sequence[Vote], cause: Judged) -> Ruling | None:
     """Conclude a monitor's state from its votes; `cause` is the result that changed one. None: nothing changes."""
     config, now_ms = cause.config, cause.result.check.scheduled_at_ms
+    if len(config.locations) > 1 and facts.state.health is not Health.PENDING and _held_back(cause, facts):
+        return None
     fresh_ms = freshness_ms(config.interval_s, config.timeout_s)
     conclusion = conclude(facts.state, votes, config.policy, now_ms=now_ms, fresh_ms=fresh_ms)
     if conclusion.state == facts.state and conclusion.change is None:
+        return None
+    if conclusion.change is not None and cause.result.observation.verdict not in _SEEN[conclusion.change]:
         return None
     ruling = Ruling(facts, conclusion)
     if conclusion.change is Change.OPENED:
@@ -121,6 +138,11 @@ def rule(facts: MonitorFacts, votes: Sequence[Vote], cause: Judged) -> Ruling | 
     elif conclusion.change is not None and facts.open_incident is not None:
         ruling.alteration = _alteration(facts, conclusion.change, cause)
     return ruling
+
+
+def _held_back(cause: Judged, facts: MonitorFacts) -> bool:
+    """Whether a location saw this long before others changed the state: its next result says whether it disagrees."""
+    return cause.result.check.scheduled_at_ms + cause.config.timeout_s * 1000 < facts.since_ms
 
 
 def _opening(facts: MonitorFacts, conclusion: Conclusion, cause: Judged) -> Opening:

@@ -29,8 +29,8 @@ _Json = psycopg.types.json.Jsonb
 # An incident `i` as everybody sees it: the API, the timeline's snapshots, the webhooks.
 DOCUMENT = """
 json_build_object(
-  'id', i.id, 'monitor_id', i.monitor_id, 'source', i.source, 'dedup_key', i.dedup_key, 'title', i.title,
-  'description', i.description, 'severity', i.severity, 'priority', i.priority, 'status', i.status,
+  'id', i.id, 'monitor_id', i.monitor_id, 'source', i.source, 'dedup_key', i.dedup_key, 'name', i.name,
+  'title', i.title, 'description', i.description, 'severity', i.severity, 'priority', i.priority, 'status', i.status,
   'opened_at', i.opened_at, 'acknowledged_at', i.acknowledged_at, 'resolved_at', i.resolved_at,
   'cause', i.cause, 'labels', i.labels, 'reopened_from', i.reopened_from, 'version', i.version)
 """

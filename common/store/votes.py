@@ -53,6 +53,7 @@ class MonitorFacts:
     state: State
     open_incident: str | None
     last_resolved: str | None
+    since_ms: int = 0
 
 
 #: By number; calling an enum for every row of every flush costs several times as much.
@@ -103,7 +104,7 @@ RETURNING v.monitor_no, v.location
 # The states of monitors whose votes changed, locked in one order, with what an incident says about the monitor.
 _LOCK_STATES = """
 SELECT s.monitor_no, m.id::text, m.org_id::text, m.name, m.severity, s.health, s.incident_worst,
-       s.open_incident::text, s.last_resolved::text
+       s.open_incident::text, s.last_resolved::text, s.since
   FROM monitor_states s JOIN monitors m USING (monitor_no)
  WHERE s.monitor_no = ANY(%(monitors)s)
  ORDER BY s.monitor_no
@@ -197,6 +198,7 @@ def lock_states(connection: Connection, monitors: Sequence[int]) -> dict[int, Mo
             state=State(Health(row[5]), None if row[6] is None else Health(row[6])),
             open_incident=row[7],
             last_resolved=row[8],
+            since_ms=to_ms(row[9]),
         )
         for row in rows
     }

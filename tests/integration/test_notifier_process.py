@@ -222,7 +222,7 @@ def test_a_notifier_waits_for_a_database_that_comes_late(
     url = make_url(database_url)
     port = _free_port()
     process = notifiers.start(DATABASE_URL=f"postgresql://{url.username}@127.0.0.1:{port}/{url.database}")
-    assert sink.wait_for(lambda: bool(notifiers.logged("dependency_away")), 15)
+    assert sink.wait_for(lambda: bool(notifiers.logged("waiting_for_database")), 15)
     assert process.poll() is None
 
     with Forwarder(port, f"{url.query['host']}/.s.PGSQL.{url.query['port']}"):

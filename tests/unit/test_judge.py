@@ -183,3 +183,36 @@ def test_an_incident_after_a_resolve_by_hand_names_the_one_before() -> None:
 )
 def test_nothing_is_ruled_when_nothing_changes(state: State, votes: list[Vote]) -> None:
     assert rule(replace(FACTS, state=state), votes, judged(1, D)) is None
+
+
+TWO = replace(CONFIG, locations=(1, 2))
+FRESH = NOW_MS + 10 * 30_000
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict"),
+    [
+        # Location 2 was silent while the target went down; its first failed check makes its old "up" fresh again.
+        (State(Health.DOWN, Health.DOWN), D),
+        # An unknown result must not do it either.
+        (State(Health.DOWN, Health.DOWN), N),
+    ],
+)
+def test_nobody_hears_of_an_end_because_of_a_check_that_was_not_up(state: State, verdict: Verdict) -> None:
+    facts = replace(FACTS, state=state, open_incident="i-1")
+    votes = [Vote(Health.DOWN, FRESH, not_up=9, down=9), Vote(Health.UP, FRESH, not_up=1, down=1)]
+    assert rule(facts, votes, judged(10, verdict, config=TWO, location=2)) is None
+
+
+@pytest.mark.parametrize("verdict", [U, N])
+def test_nothing_opens_because_of_a_check_that_did_not_fail(verdict: Verdict) -> None:
+    # Location 1 went stale, so that the old opinion of location 2 is the only one left.
+    votes = [Vote(Health.UP, NOW_MS), Vote(Health.DOWN, FRESH, up=1)]
+    assert rule(FACTS, votes, judged(10, verdict, config=TWO, location=2)) is None
+
+
+def test_what_a_location_held_back_does_not_overrule_what_others_found_since() -> None:
+    facts = replace(FACTS, state=State(Health.DOWN, Health.DOWN), open_incident="i-1", since_ms=FRESH)
+    votes = [Vote(Health.DOWN, FRESH, not_up=1, down=1), Vote(Health.UP, NOW_MS + 9 * 30_000, up=1)]
+    assert rule(facts, votes, judged(9, U, config=TWO, location=2)) is None
+    assert rule(facts, votes, judged(10, U, config=TWO, location=2)) is not None
