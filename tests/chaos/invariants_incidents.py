@@ -15,6 +15,8 @@ RECOVERY_S = 10.0
 _LATE_S = 5.0
 #: A check's times and the endpoint's lie so far apart, beyond the timeout.
 _BLUR_S = 2.0
+#: A change of the truth is written down this much after it took effect, at the most.
+_TICK_S = 0.25
 
 
 def outages_are_told(facts: Facts) -> Finding:
@@ -25,7 +27,7 @@ def outages_are_told(facts: Facts) -> Finding:
         outages = facts.outages[monitor]
         for outage, following in zip_longest(outages, outages[1:]):
             next_begins = following.begin if following else FOREVER
-            own = [i for i in incidents if outage.begin <= i["opened_at"] < next_begins]
+            own = [i for i in incidents if outage.begin - _TICK_S <= i["opened_at"] < next_begins - _TICK_S]
             _one_incident(facts, spec, outage, own, finding)
             _told_in_time(facts, spec, outage, incidents, finding)
         for incident in incidents:
@@ -56,7 +58,7 @@ def _resolved(facts: Facts, spec: MonitorSpec, incident: Row, outages: list[Span
     """An incident ends while the endpoint is up, and in time."""
     ended_at = incident["resolved_at"]
     if ended_at is not None:
-        down = [o for o in outages if o.begin < ended_at - spec.timeout_s - _BLUR_S and o.end > ended_at]
+        down = [o for o in outages if o.begin < ended_at - spec.timeout_s - _BLUR_S and o.end > ended_at + _TICK_S]
         if down:
             finding.break_(f"{spec.path}: the incident of {_at(facts, incident['opened_at'])} was resolved at "
                            f"{_at(facts, ended_at)}, while it was down")  # fmt: skip
