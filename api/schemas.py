@@ -187,6 +187,7 @@ class Incident(BaseModel):
     monitor_id: str | None
     source: str
     dedup_key: str
+    name: str
     title: str
     description: str
     severity: Severity

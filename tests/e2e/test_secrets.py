@@ -16,6 +16,9 @@ import requests
 from tests.e2e.outage import Watch
 from tests.e2e.stack import Stack, wait_for
 
+#: For others than an organization's people: the operator, and whoever got a message.
+NOT_OURS = ("/v1/organizations", "/v1/organizations/{organization_id}", "/ack/{token}")
+
 HEADER_SECRET = "hunter2-of-the-monitored-service"
 
 
@@ -86,7 +89,7 @@ def _every_answer(stack: Stack, watch: Watch) -> dict[str, str]:
         "key_id": watch.api.items("/api-keys")[0]["id"],
     }
     answers = {}
-    for path in (path for path, methods in spec["paths"].items() if "get" in methods):
+    for path in (path for path, methods in spec["paths"].items() if "get" in methods and path not in NOT_OURS):
         response = watch.api.session.get(stack.url + path.format(**ids), timeout=5)
         assert response.status_code == 200, f"{path}: {response.text}"
         answers[path] = response.text
