@@ -17,7 +17,7 @@ run: $(READY) ## start everything on this machine (Ctrl-C stops it)
 
 test: $(READY_DEV) ## everything that CI runs: lint, types, contracts, all tests
 	@$(MAKE) --no-print-directory check
-	@exec $(BIN)/python -m pytest -n 2 --dist loadfile
+	@exec $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY_DEV) ## lint, format, types, import contracts
 	@$(BIN)/ruff check .
