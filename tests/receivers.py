@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import email.policy
 import json
+import logging
 import re
 import ssl
 from abc import ABC, abstractmethod
@@ -27,6 +28,9 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from common.channels.base import Destination
 from common.channels.registry import CHANNELS
 from tests.sink import Answer, Received, Sink
+
+# Its goodbyes come when the test whose output they would go to is over.
+logging.getLogger("mail.log").setLevel(logging.CRITICAL)
 
 #: In everything that is secret: no error, log or stored row may hold it.
 CANARY = "c4n4ry"
