@@ -171,13 +171,15 @@ def test_what_a_killed_worker_held_is_made_up_by_another(seed: Seed, roles: Role
 def test_a_worker_that_is_asked_to_stop_finishes_what_it_probes_and_takes_nothing_more(
     seed: Seed, roles: Roles, queue: Queue, target: Sink
 ) -> None:
-    slow, up = seed.monitors([target.url("/slow"), target.url("/up")])
+    # Shorter than what moves to the slow lane, longer than a busy machine needs to hear of SIGTERM.
+    target.default["/slower"] = Answer(wait_s=1.7)
+    slow, up = seed.monitors([target.url("/slower"), target.url("/up")])
     worker = roles.worker()
     now = seed.now_ms()
     queue.push([scheduled(slow, now)])
     wait_until(lambda: queue.held() == 1, 3)
     worker.process.terminate()
-    time.sleep(0.2)
+    time.sleep(0.9)
     queue.push([scheduled(up, now)])
 
     assert worker.process.wait(10) == 0
