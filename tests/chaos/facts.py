@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,19 +11,31 @@ from tests.chaos.events import Death, Event, Fault, Final, MonitorSpec, Phase, R
 
 Row = dict[str, Any]
 FOREVER = float("inf")
+#: After a fault is over or a process is dead, all is as before within so long (RELIABILITY I9: 10 s).
+RECOVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From `begin` to `end` (Unix seconds); `what` is for people."""
+    """From `begin` to `end` (Unix seconds); of a disturbance also the fault, or how a process died, and the victim."""
 
     begin: float
     end: float
-    what: str = ""
+    name: str = ""
+    target: str = ""
+
+    @property
+    def what(self) -> str:
+        """For people."""
+        return f"{self.name} {self.target}".strip()
 
     def overlaps(self, begin: float, end: float) -> bool:
         """Whether the two have a moment in common."""
         return self.begin <= end and begin <= self.end
+
+
+Matters = Callable[[Span], bool]
+"""Whether a disturbance can be the reason for something (tests/chaos/reasons.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +60,20 @@ class Facts:
         """The incidents of a monitor, the oldest first."""
         return sorted((i for i in self.tables["incidents"] if i["monitor"] == monitor), key=lambda i: i["opened_at"])
 
-    def disturbed(self, begin: float, end: float) -> list[Span]:
-        """The faults and deaths that touch a span."""
-        return [span for span in self.disturbances if span.overlaps(begin, end)]
+    def disturbed(self, begin: float, end: float, matters: Matters) -> list[Span]:
+        """The disturbances that matter and touch a span."""
+        return [span for span in self.disturbances if span.overlaps(begin, end) and matters(span)]
 
-    def calm(self, begin: float, end: float, recovery_s: float) -> Span | None:
-        """The first stretch of [begin, end] from which on, `recovery_s` after the last one, nothing disturbs."""
-        for span in reversed(self.disturbances):
-            if span.overlaps(begin - recovery_s, end):
-                begin = max(begin, span.end + recovery_s)
-        return Span(begin, end) if begin < end else None
+    def calm(self, begin: float, end: float, least_s: float, matters: Matters) -> float | None:
+        """When the first `least_s` within [begin, end] begin that nothing disturbs; None when there are none.
+
+        A disturbance lasts RECOVERY_S longer than its fault.
+        """
+        for span in self.disturbed(begin - RECOVERY_S, end, matters):
+            if span.begin - begin >= least_s:
+                break
+            begin = max(begin, span.end + RECOVERY_S)
+        return begin if end - begin >= least_s else None
 
 
 def gather(events: Sequence[Event]) -> Facts:
@@ -70,7 +86,7 @@ def gather(events: Sequence[Event]) -> Facts:
     counts: dict[str, int] = defaultdict(int)
     for fault in faults:
         counts[fault.name] += fault.begins
-    spans = [*_fault_spans(faults, final.at), *(Span(d.at, d.at, f"{d.process} {d.how}") for d in deaths)]
+    spans = [*_fault_spans(faults, final.at), *(Span(d.at, d.at, d.how, d.process) for d in deaths)]
     return Facts(
         run=run,
         began=phases["warm"],
@@ -105,8 +121,8 @@ def _fault_spans(faults: Iterable[Fault], ended: float) -> list[Span]:
             open_[key].append(fault)
         elif open_[key]:
             begun = open_[key].pop(0)
-            spans.append(Span(begun.at, fault.at, f"{fault.name} {fault.target}".strip()))
-    spans += [Span(f.at, ended, f"{f.name} {f.target}".strip()) for left in open_.values() for f in left]
+            spans.append(Span(begun.at, fault.at, fault.name, fault.target))
+    spans += [Span(f.at, ended, f.name, f.target) for left in open_.values() for f in left]
     return spans
 
 

@@ -7,9 +7,9 @@ from itertools import groupby
 
 from common.domain.slots import next_slot, phase_ms
 from tests.chaos.events import MonitorSpec, Sample, Write
-from tests.chaos.facts import Facts
+from tests.chaos.facts import RECOVERY_S, Facts
 from tests.chaos.finding import Finding
-from tests.chaos.invariants_incidents import RECOVERY_S
+from tests.chaos.reasons import delays_checks
 
 #: A slot may be lost to a fault that comes so long after it: its check was under way.
 _UNDER_WAY_S = 3.0
@@ -69,7 +69,8 @@ def coverage(facts: Facts) -> Finding:
             if slot in stored[spec.no]:
                 continue
             at = slot / 1000
-            if facts.disturbed(at - RECOVERY_S - spec.interval_s, at + spec.timeout_s + _UNDER_WAY_S):
+            ends = at + spec.timeout_s + _UNDER_WAY_S
+            if facts.disturbed(at - RECOVERY_S - spec.interval_s, ends, delays_checks):
                 allowed += 1
             else:
                 finding.break_(f"{spec.path} was not checked in its slot of {at - facts.run.at:.1f} s", lost=True)
@@ -100,6 +101,8 @@ def epochs(facts: Facts) -> Finding:
         taken = row["old_epoch"] is not None and row["epoch"] != row["old_epoch"]
         if not taken and row["old_holder"] not in (None, row["holder"]):
             finding.break_(f"{said} changed the holder and not the epoch {row['epoch']}")
+        if taken and row["epoch"] != row["old_epoch"] + 1:
+            finding.break_(f"{said} went from epoch {row['old_epoch']} to {row['epoch']}")
         if taken and row["old_expires_at"] > row["at"]:
             finding.break_(f"{said} took epoch {row['epoch']} before the old lease had expired")
         current = row["epoch"]

@@ -1,24 +1,29 @@
 """The check of the checks: remove one guard at a time from a copy of the product and see that the suite notices.
 
-`python -m tests.chaos.mutants` (`make chaos-mutants`). For each mutant the tests that should tell run in the copy, and
-with `--chaos` the chaos run that should. A mutant that survives both, or a guard whose text has moved, is a failure.
+`python -m tests.chaos.mutants` (`make chaos-mutants`). First an untouched copy has to pass all that will be asked.
+Then, for each mutant, the tests that should tell run in a copy without the guard, and with `--chaos` the chaos run that
+should as well. A mutant that survives, or a guard whose text has moved, is a failure.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from tests.chaos.guards import MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 _LEFT_OUT = shutil.ignore_patterns(
@@ -27,98 +32,8 @@ _LEFT_OUT = shutil.ignore_patterns(
 _TESTS_WITHIN_S, _CHAOS_WITHIN_S = 300, 400
 _SEED = 20
 
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """One guard less: `old`, which has to be found exactly once in `file`, becomes `new`.
-
-    `tests` are asked first; `fault` is the chaos run that should notice, in so many `trials`.
-    """
-
-    guard: str
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-    fault: str = ""
-    trials: int = 6
-
-
-_LATE_OUTBOX = """import threading
-
-        def late(engine: Any = connection.engine) -> None:
-            with engine.begin() as other:
-                other.exec_driver_sql(_ANNOUNCE, {"ids": loud})
-                other.exec_driver_sql(_NOTIFY)
-
-        threading.Timer(0.3, late).start()"""
-
-MUTANTS = (
-    Mutant(
-        "a vote is written under its version", "common/store/votes.py",
-        "WHERE v.monitor_no = u.monitor_no AND v.location = u.location AND v.version = u.version",
-        "WHERE v.monitor_no = u.monitor_no AND v.location = u.location",
-        ("tests/integration/test_writer.py", "tests/simulation"),
-    ),
-    Mutant(
-        "a vote is locked under its version", "common/store/votes.py",
-        "   WHERE v.version = u.version\n", "",
-        ("tests/integration/test_writer.py", "tests/simulation"),
-    ),
-    Mutant(
-        "only a newer slot moves a vote", "common/domain/health.py",
-        "return result.slot_ms > vote.last_slot_ms", "return True",
-        ("tests/unit/test_health.py", "tests/unit/test_judge.py"), fault="queue-stale",
-    ),
-    Mutant(
-        "one result per slot", "migrations/versions/0001_core.sql",
-        "  kind            \"char\" NOT NULL,                     -- chr of common.domain.checks.Kind + '0'\n"
-        "  PRIMARY KEY (monitor_no, location, scheduled_at)\n",
-        '  kind            "char" NOT NULL\n',
-        ("tests/integration/test_writer.py",), fault="queue-duplicate",
-    ),
-    Mutant(
-        "one open incident per key", "migrations/versions/0001_core.sql",
-        "CREATE UNIQUE INDEX incidents_one_open", "CREATE INDEX incidents_one_open",
-        ("tests/integration/test_incidents_store.py",),
-    ),
-    Mutant(
-        "one ledger row per event and channel", "migrations/versions/0001_core.sql",
-        "  CONSTRAINT notifications_once UNIQUE (event_id, channel_id),\n", "",
-        ("tests/integration/test_relay.py",),
-    ),
-    Mutant(
-        "an attempt is settled under its lease", "common/store/settlements.py",
-        "   WHERE n.lease_token = u.token\n", "",
-        ("tests/integration/test_deliver.py", "tests/simulation"),
-    ),
-    Mutant(
-        "a lease is taken only when it has expired", "common/store/leases.py",
-        " WHERE l.expires_at < clock_timestamp()\n", "",
-        ("tests/integration/test_lease.py", "tests/simulation"), fault="kill-leader",
-    ),
-    Mutant(
-        "a lease is renewed under its epoch", "common/store/leases.py",
-        " WHERE name = %(name)s AND holder = %(holder)s AND epoch = %(epoch)s\nRETURNING epoch",
-        " WHERE name = %(name)s\nRETURNING epoch",
-        ("tests/integration/test_lease.py", "tests/simulation"), fault="freeze-leader",
-    ),
-    Mutant(
-        "the outbox row is in the transaction", "common/store/incidents.py",
-        'connection.exec_driver_sql(_ANNOUNCE, {"ids": loud})', _LATE_OUTBOX,
-        ("tests/integration/test_writer.py", "tests/integration/test_incidents_store.py"), fault="failpoint-commit",
-    ),
-    Mutant(
-        "a message is acknowledged after its commit", "worker/checks.py",
-        "        await ticket.wait()\n", "        del ticket\n",
-        ("tests/integration/test_worker_process.py",), fault="failpoint-commit",
-    ),
-    Mutant(
-        "a transition waits for the disk", "worker/writer.py",
-        "                commit_durably(connection)\n", "                pass\n",
-        ("tests/integration/test_writer.py",), fault="postgres-stop",
-    ),
-)  # fmt: skip
+#: Where pytest names the test that failed, and a chaos run the invariant.
+_FOUND = re.compile(r"^(?:(?:FAILED|ERROR) tests/(?:unit|integration)/(\S+)|(I\d+: .*))", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,52 +46,79 @@ class Verdict:
 
 
 def main() -> int:
-    """Try all mutants; exit status 1 when one survives."""
+    """Try all mutants; exit status 1 when one survives, 2 when the untouched copy fails already."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.mutants", description=__doc__)
     parser.add_argument("--chaos", action="store_true", help="run the telling chaos as well (a minute or two each)")
     parser.add_argument("--only", default="", help="guards whose name contains this")
     arguments = parser.parse_args()
     console = Console()
-    table = Table(title="Each guard removed in turn")
-    for name in ("guard", "noticed by", "seconds"):
-        table.add_column(name)
-    survived = 0
-    for mutant in (m for m in MUTANTS if arguments.only in m.guard):
+    if not console.is_terminal:
+        console.width = 120
+    mutants = [mutant for mutant in MUTANTS if arguments.only in mutant.guard]
+    console.print("with all guards …", style="dim")
+    if broken := untouched(mutants, chaos=arguments.chaos):
+        console.print(f"nothing is proved: with all guards in place {broken} fails", style="bold red", highlight=False)
+        return 2
+    verdicts = []
+    for mutant in mutants:
         console.print(f"without: {mutant.guard} …", style="dim")
-        verdict = _try(mutant, chaos=arguments.chaos)
-        survived += not verdict.noticed_by
-        told = "; ".join(verdict.noticed_by) or "[bold red]nobody[/bold red]"
-        table.add_row(mutant.guard, told, f"{verdict.seconds:.0f}")
-    console.print(table)
-    return 1 if survived else 0
+        verdicts.append(attempt(mutant, chaos=arguments.chaos))
+    console.print(_table(verdicts))
+    return 0 if all(verdict.noticed_by for verdict in verdicts) else 1
 
 
-def _try(mutant: Mutant, *, chaos: bool) -> Verdict:
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    table = Table(title="Each guard removed in turn")
+    table.add_column("guard")
+    table.add_column("noticed by", overflow="fold")
+    table.add_column("seconds", justify="right")
+    for verdict in verdicts:
+        told = "\n".join(verdict.noticed_by) or "[bold red]nobody[/bold red]"
+        table.add_row(verdict.mutant.guard, told, f"{verdict.seconds:.0f}")
+    return table
+
+
+def untouched(mutants: Sequence[Mutant], *, chaos: bool) -> str:
+    """Which of all that will be asked fails in a copy with every guard in place, "" for none."""
+    runs = {path: _pytest(path) for mutant in mutants for path in mutant.tests}
+    if chaos:
+        runs.update({f"chaos {mutant.fault}": _chaos(mutant) for mutant in mutants if mutant.fault})
+    with _copy() as tree:
+        return next((f"{name}: {said}" for name, run in runs.items() if (said := _complaint(run, tree))), "")
+
+
+def attempt(mutant: Mutant, *, chaos: bool) -> Verdict:
+    """Try one mutant."""
     began = time.monotonic()
+    with _copy() as tree:
+        remove_guard(tree, mutant)
+        by_tests = next((said for path in mutant.tests if (said := _complaint(_pytest(path), tree))), "")
+        by_chaos = _complaint(_chaos(mutant), tree) if chaos and mutant.fault else ""
+    noticed = (by_tests, f"chaos {mutant.fault}: {by_chaos}" if by_chaos else "")
+    return Verdict(mutant, tuple(filter(None, noticed)), time.monotonic() - began)
+
+
+@contextmanager
+def _copy() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="tocsin-mutant-"))
     try:
-        copy = folder / "tree"
-        shutil.copytree(ROOT, copy, ignore=_LEFT_OUT)
-        remove_guard(copy, mutant)
-        noticed = [path for path in mutant.tests if _fails(_pytest(path), copy, _TESTS_WITHIN_S)]
-        if chaos and mutant.fault and _fails(_chaos(mutant), copy, _CHAOS_WITHIN_S):
-            noticed.append(f"chaos {mutant.fault}")
+        yield shutil.copytree(ROOT, folder / "tree", ignore=_LEFT_OUT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return Verdict(mutant, tuple(noticed), time.monotonic() - began)
 
 
 def remove_guard(tree: Path, mutant: Mutant) -> None:
-    """Apply a mutant to a tree; raises ValueError when its guard is not found exactly once."""
-    path = tree / mutant.file
-    text = path.read_text(encoding="utf-8")
-    if text.count(mutant.old) != 1:
-        raise ValueError(f"{mutant.file} holds the guard {mutant.guard!r} {text.count(mutant.old)} times, not once")
-    path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+    """Apply a mutant to a tree; raises ValueError when a part of its guard is not found exactly once."""
+    for cut in mutant.cuts:
+        path = tree / cut.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(cut.old) != 1:
+            raise ValueError(f"{cut.file} holds the guard {mutant.guard!r} {text.count(cut.old)} times, not once")
+        path.write_text(text.replace(cut.old, cut.new), encoding="utf-8")
 
 
 def _pytest(path: str) -> list[str]:
-    return ["-m", "pytest", "-x", "-q", path]
+    return ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", path]
 
 
 def _chaos(mutant: Mutant) -> list[str]:
@@ -184,8 +126,12 @@ def _chaos(mutant: Mutant) -> list[str]:
             "--seed", str(_SEED)]  # fmt: skip
 
 
-def _fails(arguments: Sequence[str], tree: Path, within_s: float) -> bool:
-    """Whether it says that something is wrong (status 1); any other failure is not a proof and raises."""
+def _complaint(arguments: Sequence[str], tree: Path) -> str:
+    """What a run finds wrong, in a line; "" when all is well.
+
+    Only status 1 says that something was found. Any other failure proves nothing and raises, one without an end too.
+    """
+    within_s = _CHAOS_WITHIN_S if "tests.chaos" in arguments else _TESTS_WITHIN_S
     environment = {**os.environ, "PYTHONPATH": str(tree)}
     with subprocess.Popen(
         [sys.executable, *arguments], cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -196,10 +142,13 @@ def _fails(arguments: Sequence[str], tree: Path, within_s: float) -> bool:
         except subprocess.TimeoutExpired:
             process.terminate()
             process.communicate(timeout=30)
-            return True  # it hangs, which the suite's own time limit would say as well
+            raise RuntimeError(f"{' '.join(arguments)} did not end in {within_s} s") from None
     if process.returncode not in (0, 1):
         raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}: {said[-800:]}")
-    return process.returncode == 1
+    if process.returncode == 0:
+        return ""
+    found = _FOUND.search(said)
+    return (found[1] or found[2]) if found else said.strip().splitlines()[-1]
 
 
 if __name__ == "__main__":

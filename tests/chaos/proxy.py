@@ -23,7 +23,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class ResetAfter:
-    """Each connection is reset once so many bytes of answers have passed."""
+    """So many bytes of answers pass on each connection, then it is reset: in the middle of one, more often than not."""
 
     size: int
 
@@ -153,11 +153,11 @@ class Proxy:
 
     async def _swallowed(self) -> bool:
         """Whether we are in a black hole; returns when it is over."""
-        if not isinstance(self._mode, Blackhole):
-            return False
+        swallowed = False
         while isinstance(self._mode, Blackhole):
+            swallowed = True
             await self._changed.wait()
-        return True
+        return swallowed
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, colon, port = self._upstream.rpartition(":")
@@ -184,8 +184,11 @@ class Proxy:
         if await self._swallowed():
             return
         mode = self._mode
+        left = mode.size - link.answered if isinstance(mode, ResetAfter) else 0
         link.answered += len(piece) if back else 0
-        if back and (isinstance(mode, LoseReplies) or (isinstance(mode, ResetAfter) and link.answered > mode.size)):
+        if back and (isinstance(mode, LoseReplies) or (isinstance(mode, ResetAfter) and len(piece) > left)):
+            if left > 0:
+                yield piece[:left]  # half an answer is worse than none
             link.reset()
             return
         if isinstance(mode, Latency):

@@ -97,8 +97,10 @@ def test_a_connection_is_reset_after_its_measure(proxy: Proxy) -> None:
     proxy.mode(RESET_AFTER(10))
     with client(proxy) as connection:
         assert exchange(connection, b"12345") == b"12345"
+        connection.sendall(b"6789012345")
+        assert connection.recv(100) == b"67890"
         with pytest.raises(ConnectionResetError):
-            exchange(connection, b"1234567")
+            connection.recv(100)
 
 
 def test_in_a_blackhole_nothing_moves_and_nobody_is_told(proxy: Proxy, echo: Echo) -> None:

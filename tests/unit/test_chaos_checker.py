@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from common.domain.health import Health
 from common.domain.slots import next_slot, phase_ms
 from tests.chaos.checker import INVARIANTS, check
 from tests.chaos.events import (
@@ -31,7 +32,7 @@ HOOK, OTHER = ChannelSpec("c1", "/hook", hostile=False), ChannelSpec("c2", "/oth
 
 
 class Story:
-    """A run of two minutes in which /shop fails from 30 s to 50 s, is told of on two channels, and all is well."""
+    """A run of two minutes in which /shop fails from 29 s to 50 s, is told of on two channels, and all is well."""
 
     def __init__(self) -> None:
         self.events: list[Event] = [
@@ -39,7 +40,7 @@ class Story:
             Phase(T0, "warm"),
             Truth(T0, "shop", up=True),
             Truth(T0, "steady", up=True),
-            Truth(T0 + 30, "shop", up=False),
+            Truth(T0 + 29, "shop", up=False),
             Truth(T0 + 50, "shop", up=True),
             Phase(HEAL, "heal"),
             Write(T0 + 5, T0 + 5.1, "PUT", "/v1/monitors/by-key/k", "k", 201),
@@ -57,6 +58,9 @@ class Story:
             ],
             "notifications": [],
             "outbox": [],
+            "monitor_states": [
+                {"monitor_no": spec.no, "health": Health.UP.value, "open_incident": None} for spec in (SHOP, STEADY)
+            ],
             "results": [row for spec in (SHOP, STEADY) for row in results(spec)],
             "lease_writes": [lease(1, "a", 1, None), lease(2, "a", 1, ("a", 1)), lease(3, "b", 2, ("a", 1))],
             "queues": [{"queue": "checks.local", "waiting": 1, "bodies": 2, "set_aside": 0}],
@@ -102,7 +106,7 @@ def results(spec: MonitorSpec) -> list[dict[str, Any]]:
     slot = next_slot(round(T0 * 1000), 1000, phase_ms(spec.id, 1000))
     rows = []
     while slot < END * 1000:
-        failing = spec is SHOP and T0 + 30 <= slot / 1000 < T0 + 50
+        failing = spec is SHOP and T0 + 29 <= slot / 1000 < T0 + 50
         verdict, reason = ("down", "status_mismatch") if failing else ("up", "none")
         rows.append({"monitor_no": spec.no, "location": 1, "slot_ms": slot, "kind": "scheduled", "verdict": verdict,
                      "reason": reason})  # fmt: skip
@@ -136,6 +140,31 @@ def second_incident(story: Story, opened: float, resolved: float | None, **field
         story.tables["incident_events"].append(
             {"id": f"x{version}", "incident": "i2", "version": version, "type": type_, "at": T0 + opened}
         )
+
+
+def stay_blind(story: Story) -> None:
+    """No check of the outage is stored."""
+    story.tables["results"] = [row for row in story.tables["results"] if row["verdict"] == "up"]
+
+
+def blink(story: Story, *, failures: int) -> None:
+    """/steady fails so shortly that only so many checks see it."""
+    story.events += [Truth(T0 + 80, "steady", up=False), Truth(T0 + 80 + failures, "steady", up=True)]
+    for second in range(failures):
+        story.result(STEADY, T0 + 80 + second).update(verdict="down", reason="status_mismatch")
+
+
+def announce(story: Story, opened: float, resolved: float) -> None:
+    """An incident of /steady that everybody hears of."""
+    second_incident(story, opened, resolved, monitor="steady", dedup_key="k2")
+    for event, type_, at in (("x1", "opened", opened), ("x2", "resolved", resolved)):
+        for channel in (HOOK, OTHER):
+            id_ = f"{event}{channel.id}"
+            story.tables["notifications"].append(
+                {"id": id_, "event": event, "channel": channel.id, "status": "sent", "reason": None}
+            )
+            story.events.append(Webhook(T0 + at, channel.path, f"msg_{id_}", f"incident.{type_}", "i2", "steady",
+                                        accepted=True, ambiguous=False))  # fmt: skip
 
 
 def lose_incident(story: Story) -> None:
@@ -188,11 +217,32 @@ BROKEN: list[tuple[str, str, Break]] = [
     ("I2", "two incidents of one outage", lambda s: second_incident(s, 40, 52)),
     ("I2", "resolved in the middle of it", lambda s: s.row("incidents", id="i").update(resolved_at=T0 + 40)),
     ("I2", "still open long after", reopen),
+    ("I2", "resolved long after", lambda s: s.row("incidents", id="i").update(resolved_at=T0 + 70)),
+    ("I2", "nobody told of it, and only an API died", lambda s: [
+        lose_incident(s), stay_blind(s), s.disturb(T0 + 35, target="api")]),
+    ("I2", "nobody told of it, and a worker died only at its end", lambda s: [
+        lose_incident(s), stay_blind(s), s.disturb(T0 + 45, target="worker-1")]),
+    ("I2", "seen in the dark and not told of", lambda s: [
+        lose_incident(s), s.disturb(T0 + 29, seconds=25, target="worker-1")]),
+    ("I2", "seen often enough and not told of", lambda s: blink(s, failures=3)),
+    ("I2", "the next outage is not told of", lambda s: s.events.extend(
+        [Truth(T0 + 50.5, "shop", up=False), Truth(T0 + 70, "shop", up=True)])),
     ("I3", "an incident of what stayed up", lambda s: second_incident(s, 70, 80, monitor="steady", dedup_key="k2")),
     ("I3", "an incident long before the outage", lambda s: second_incident(s, 10, 20)),
+    ("I3", "an incident of a blip", lambda s: [blink(s, failures=1), announce(s, 81, 82)]),
+    ("I3", "a check judged down five seconds before the outage",
+     lambda s: s.result(SHOP, T0 + 23).update(verdict="down")),
     ("I3", "a check judged down while it was up", lambda s: s.result(STEADY, T0 + 70).update(verdict="down")),
     ("I3", "a check judged degraded while it was up", lambda s: s.result(SHOP, T0 + 70).update(verdict="degraded")),
     ("I4", "two open incidents of one monitor", lambda s: [second_incident(s, 31, None), reopen(s)]),
+    ("I4", "two open at once, for a while", lambda s: second_incident(s, 40, 52)),
+    ("I4", "a state that names no incident", reopen),
+    ("I4", "a state that names an incident of the past",
+     lambda s: s.row("monitor_states", monitor_no=1).update(open_incident="i")),
+    ("I4", "a state that is down without an incident",
+     lambda s: s.row("monitor_states", monitor_no=2).update(health=Health.DOWN.value)),
+    ("I4", "it goes on after its end", lambda s: [append_event(s, version=3, type="escalated"),
+                                                  s.row("incidents", id="i").update(version=3)]),
     ("I4", "a version is missing", lambda s: s.row("incident_events", id="e2").update(version=3)),
     ("I4", "the incident is further than its timeline", lambda s: s.row("incidents", id="i").update(version=3)),
     ("I4", "opened twice", lambda s: [append_event(s, version=3, type="opened"),
@@ -203,12 +253,23 @@ BROKEN: list[tuple[str, str, Break]] = [
     ("I5", "suppressed", lambda s: s.row("notifications", id="e2c1").update(status="suppressed")),
     ("I5", "said to be sent, never arrived", lambda s: s.unhear("msg_e1c1")),
     ("I5", "half a minute late", lambda s: [s.unhear("msg_e2c1"), s.hook("e2", HOOK, HEAL + 31)]),
+    ("I5", "half a minute late in fair weather", lambda s: [
+        s.events.remove(Phase(HEAL, "heal")), s.events.append(Phase(T0 + 100, "heal")),
+        s.unhear("msg_e2c1"), s.hook("e2", HOOK, T0 + 82)]),
     ("I5", "a message that the ledger does not know", lambda s: s.hook("e1", HOOK, T0 + 32, id_="msg_made-up")),
     ("I6", "a duplicate without a reason", lambda s: s.hook("e1", HOOK, T0 + 32)),
     ("I6", "a duplicate under another id", lambda s: [
         s.tables["notifications"].append({"id": "zz", "event": "e1", "channel": "c9", "status": "sent", "reason": ""}),
         s.hook("e1", HOOK, T0 + 31.5, id_="msg_zz")]),
     ("I6", "a duplicate long after what died", lambda s: [s.disturb(T0 + 20), s.hook("e1", HOOK, T0 + 32)]),
+    ("I6", "a duplicate before what died", lambda s: [s.hook("e1", HOOK, T0 + 57), s.disturb(T0 + 50)]),
+    ("I6", "a duplicate of one who was asked to stop", lambda s: [
+        s.disturb(T0 + 31, seconds=2, name="restart"), s.events.append(Death(T0 + 32, "notifier-1", 7, "stop")),
+        s.hook("e1", HOOK, T0 + 57)]),
+    ("I6", "a duplicate beside an order to die that nobody met", lambda s: [
+        s.disturb(T0 + 31, seconds=2, name="failpoint"), s.hook("e1", HOOK, T0 + 57)]),
+    ("I6", "a duplicate on a channel whose receiver was busy", lambda s: [
+        s.disturb(T0 + 31, seconds=2, name="sink-busy", target="/hook"), s.hook("e1", HOOK, T0 + 57)]),
     ("I6", "a duplicate beside the death of another", lambda s: [
         s.disturb(T0 + 31.5, target="worker-1"), s.hook("e1", HOOK, T0 + 32)]),
     ("I6", "a duplicate while the queue is away", lambda s: [
@@ -219,10 +280,17 @@ BROKEN: list[tuple[str, str, Break]] = [
     ("I8", "two results of one slot", lambda s: s.tables["results"].append(dict(s.tables["results"][5]))),
     ("I9", "a slot is missing in fair weather",
      lambda s: s.tables["results"].remove(s.result(STEADY, T0 + 70))),
+    ("I9", "a slot is missing beside the death of a notifier", lambda s: [
+        s.disturb(T0 + 69), s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("I9", "a slot is missing while a receiver does not answer", lambda s: [
+        s.disturb(T0 + 69, seconds=3, name="net-blackhole", target="sink"),
+        s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
     ("I9", "a slot is missing long after a fault", lambda s: [
         s.disturb(T0 + 40, seconds=5), s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
     ("I10", "a write under an old epoch", corrupt_lease),
     ("I10", "taken before it had expired", usurp),
+    ("I10", "an epoch is left out",
+     lambda s: s.tables["lease_writes"].append(lease(4, "c", 4, ("b", 2)))),
     ("I10", "another holder under the same epoch",
      lambda s: s.tables["lease_writes"].append(lease(4, "c", 2, ("b", 2)))),
     ("I10", "the lease deleted", lambda s: s.tables["lease_writes"][1].update(operation="DELETE")),
@@ -250,10 +318,26 @@ LEGAL: list[tuple[str, Break]] = [
     ("a slot missing beside a kill", lambda s: [
         s.events.append(Death(T0 + 69.5, "worker-1", 7, "kill")),
         s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("a duplicate after the lease of one who died", lambda s: [s.disturb(T0 + 31.5), s.hook("e1", HOOK, T0 + 57)]),
+    ("a late copy of what somebody frozen had begun to send", lambda s: [
+        s.disturb(T0 + 30, seconds=25, name="freeze"), s.hook("e1", HOOK, T0 + 55.1)]),
     ("a slow channel that is hostile", lambda s: [s.unhear("msg_e2c2"), s.hook("e2", OTHER, HEAL + 50)]),
-    ("an outage that began and ended in the dark", lambda s: [lose_incident(s), s.disturb(T0 + 29, seconds=25)]),
+    ("an outage that began and ended in the dark", lambda s: [
+        lose_incident(s), stay_blind(s), s.disturb(T0 + 29, seconds=25, target="worker-1")]),
     ("an outage told of after the dark", lambda s: [
-        s.disturb(T0 + 29, seconds=10), s.row("incidents", id="i").update(opened_at=T0 + 45)]),
+        s.disturb(T0 + 29, seconds=10, target="worker-1"), s.row("incidents", id="i").update(opened_at=T0 + 45)]),
+    ("an end told after the dark", lambda s: [
+        s.disturb(T0 + 49, seconds=12, target="worker-1"), s.row("incidents", id="i").update(resolved_at=T0 + 70)]),
+    ("a blip that was long enough to be told of", lambda s: [blink(s, failures=2), announce(s, 82, 84)]),
+    ("an incident that goes on over a short recovery", lambda s: [
+        s.events.extend([Truth(T0 + 40, "shop", up=True), Truth(T0 + 40.6, "shop", up=False)])]),
+    ("a blip that was overtaken", lambda s: blink(s, failures=2)),
+    ("a check that came late beside a fault", lambda s: [
+        s.disturb(T0 + 22, target="worker-1"), s.result(SHOP, T0 + 24).update(verdict="down")]),
+    ("messages late beside a fault", lambda s: [
+        s.events.remove(Phase(HEAL, "heal")), s.events.append(Phase(T0 + 90, "heal")),
+        s.disturb(T0 + 52, seconds=20, name="net-blackhole", target="sink"),
+        s.unhear("msg_e2c1"), s.hook("e2", HOOK, T0 + 82)]),
     ("a write that was refused for now", lambda s: s.events.append(Write(T0, T0, "PUT", "/x", "j", 503))),
     ("a write without an answer that happened", lambda s: s.row("monitors", key="k").update(name=f"k {T0 + 6:.6f}")),
     ("a blip that nobody told of", lambda s: s.events.extend(
