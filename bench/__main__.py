@@ -13,6 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from bench import report
+from bench.alerts import SIZES as ALERT_SIZES
+from bench.alerts import alerts
 from bench.api import api
 from bench.detect import detect
 from bench.growth import SIZES, growth, slopes
@@ -74,6 +76,12 @@ def _api(plan: Plan, _steps: Sequence[int], console: Console, progress: Progress
     return {"api": found.as_json()}
 
 
+def _alerts(plan: Plan, sizes: Sequence[int], console: Console, progress: Progress) -> Content:
+    found = alerts(plan, sizes, progress)
+    report.show_alerts(console, found)
+    return {"sizes": [size.as_json() for size in found]}
+
+
 SCENARIOS = {
     "throughput": Scenario(_throughput, (3_000, 5_000, 6_500, 8_000), 1, 20, 3),
     "peers": Scenario(_peers, STEPS, 1, 20, 10),
@@ -81,10 +89,11 @@ SCENARIOS = {
     "detect": Scenario(_detect, (1_000,), 1, 20, 1, failure_threshold=1, flaky=50),
     "growth": Scenario(_growth, SIZES, 60, 30, 9),
     "api": Scenario(_api, (100_000,), 60, 60, 3),
+    "alerts": Scenario(_alerts, ALERT_SIZES, 60, 10, 6),
 }
 
 #: What `make bench` runs: everything that docs/performance.md shows.
-ALL = ("peers", "steady", "detect", "api", "growth")
+ALL = ("peers", "steady", "detect", "api", "growth", "alerts")
 
 
 def main() -> int:
@@ -137,7 +146,7 @@ def _plan(name: str, scenario: Scenario, steps: Sequence[int], arguments: argpar
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--scenario", choices=("all", *SCENARIOS), default="all")
-    parser.add_argument("--monitors", type=_numbers, help="how many; for throughput the steps, as in 3000,5000")
+    parser.add_argument("--monitors", type=_numbers, help="how many; for throughput the steps, as in 3000,5000; for alerts the rules")
     parser.add_argument("--interval", type=int, help="seconds between two checks of a monitor")
     parser.add_argument("--seconds", type=int, help="how long is measured")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (2)")

@@ -121,12 +121,34 @@ def _growth(kept: Kept) -> str:
     return _table(head, [*rows, ["coverage", *(f"{size['load']['coverage']:.2%}" for size in sizes), ""]])
 
 
+def _alerts(kept: Kept) -> str:
+    sizes = kept["sizes"]
+    quantities: dict[str, Callable[[Kept], str]] = {
+        "alerts/s, HTTP → incidents committed": lambda s: f"{s['incidents']['alerts_per_s']:,.0f}",
+        "alerts/s, HTTP → ledger committed": lambda s: f"{s['ledger']['alerts_per_s']:,.0f}",
+        "ledger rows/s on the way": lambda s: f"{s['ledger']['notifications_per_s']:,.0f}",
+        "99-fold fan-out, notifications/s": lambda s: f"{s['fan_out']['notifications_per_s']:,.0f}",
+        "delivered to a loopback receiver /s": lambda s: _number(s["deliveries_per_s"]),
+        "matched alone, alerts/s": lambda s: f"{s['matching']['alone_per_s']:,.0f}",
+        "index built": lambda s: f"{s['matching']['build_s']:.2f} s",
+        "index after one organization's change": lambda s: f"{s['matching']['refresh_s']:.2f} s",
+        "longest wait of an alert meanwhile": lambda s: f"{s['matching']['longest_pause_ms']:.0f} ms",
+    }
+    head = ["", *(f"{size['routes']:,} rules, {size['channels']:,} channels" for size in sizes)]
+    return _table(head, [[name, *map(read, sizes)] for name, read in quantities.items()])
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
 _TABLES: dict[str, Callable[[Kept], str]] = {
     "peers": _peers,
     "steady": _detection,
     "detect": _detection,
     "api": _api,
     "growth": _growth,
+    "alerts": _alerts,
 }
 
 if __name__ == "__main__":

@@ -46,6 +46,16 @@ def _api(name: str, key: str) -> Callable[[Kept], float | None]:
     return lambda kept: float(kept["api"]["latencies"][name][key])
 
 
+def _alerts(read: Callable[[Kept], float | None]) -> Callable[[Kept], float | None]:
+    """Of the middle size, the one that has deliveries."""
+
+    def figure(kept: Kept) -> float | None:
+        found = next((size for size in kept["sizes"] if size["deliveries_per_s"] is not None), None)
+        return None if found is None else read(found)
+
+    return figure
+
+
 _LOAD = [
     Figure("checks per second held", _of_best("committed_per_s"), more_is_better=True),
     Figure("checks per worker CPU second", _of_best("checks_per_worker_cpu_s"), more_is_better=True),
@@ -69,6 +79,17 @@ FIGURES: dict[str, list[Figure]] = {
         Figure("read one p95 (ms)", _api("read one", "p95_ms")),
         Figure("list 50 p95 (ms)", _api("list 50", "p95_ms")),
         Figure("change p95 (ms)", _api("change", "p95_ms")),
+    ],
+    "alerts": [
+        Figure("alerts to incidents /s", _alerts(lambda s: float(s["incidents"]["alerts_per_s"])), more_is_better=True),
+        Figure("alerts to the ledger /s", _alerts(lambda s: float(s["ledger"]["alerts_per_s"])), more_is_better=True),
+        Figure(
+            "fan-out notifications /s",
+            _alerts(lambda s: float(s["fan_out"]["notifications_per_s"])),
+            more_is_better=True,
+        ),
+        Figure("deliveries /s", _alerts(lambda s: float(s["deliveries_per_s"])), more_is_better=True),
+        Figure("index after one change (s)", _alerts(lambda s: float(s["matching"]["refresh_s"]))),
     ],
     "growth": [
         Figure(

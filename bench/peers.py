@@ -23,8 +23,8 @@ from bench.scenarios import MIN_COVERAGE, held, throughput
 from bench.stack import ROOT, end
 from bench.target import Target, start_target
 
-PEER_STEPS = (500, 750, 1_000, 1_250, 1_500, 1_750, 2_000, 2_500, 3_000)
-STEPS = (3_000, 5_000, 6_500, 8_000, 9_500, 11_000)
+PEER_STEPS = (500, 1_000, 1_500, 2_000, 2_500, 3_000, 3_500, 4_000, 4_500, 5_000)
+STEPS = (5_000, 6_500, 8_000, 9_500, 10_000, 10_500, 11_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,23 @@ def _growth(figure: Figure, kept: Kept) -> None:
         _legend(axes)
 
 
+def _alerts(figure: Figure, kept: Kept) -> None:
+    sizes = kept["sizes"]
+    numbers = [size["routes"] for size in sizes]
+    left = _axes(figure, 121, title="alerts a second", x="rules", y="")
+    for name, key, colour, marker in (("to incidents", "incidents", GREEN, "o"), ("to the ledger", "ledger", BLUE, "s")):
+        left.plot(numbers, [s[key]["alerts_per_s"] for s in sizes], color=colour, marker=marker, label=name)
+    right = _axes(figure, 122, title="index of all rules", x="rules", y="seconds")
+    for name, key, colour, marker in (("build", "build_s", PURPLE, "o"), ("one change", "refresh_s", ORANGE, "s")):
+        right.plot(numbers, [s["matching"][key] for s in sizes], color=colour, marker=marker, label=name)
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        _legend(axes)
+
+
 #: {scenario: what draws it}.
 PICTURES: dict[str, Callable[[Figure, Kept], None]] = {
     "peers": _peers,
@@ -117,4 +134,5 @@ PICTURES: dict[str, Callable[[Figure, Kept], None]] = {
     "detect": _detection,
     "api": _api,
     "growth": _growth,
+    "alerts": _alerts,
 }

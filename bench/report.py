@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.alerts import AlertSize
 from bench.api import TARGETS_MS, ApiFindings
 from bench.detect import Detection, Spread
 from bench.growth import QUANTITIES, Size, slopes
@@ -94,6 +95,30 @@ def show_api(console: Console, found: ApiFindings) -> None:
                       f"{target:.0f} ms" if target else "-")  # fmt: skip
     console.print(table)
     console.print(f"answers by status: {found.statuses}")
+
+
+def show_alerts(console: Console, sizes: Sequence[AlertSize]) -> None:
+    """One column per number of rules, one line per quantity."""
+    table = Table(title="Alerts of the platform, 100 organizations, 1 to 10 concerned by each")
+    table.add_column("")
+    for size in sizes:
+        table.add_column(f"{size.routes:,} rules", justify="right")
+    rows: dict[str, list[str]] = {
+        "alerts to incidents /s": [f"{s.incidents.alerts_per_s:,.0f}" for s in sizes],
+        "alerts to the ledger /s": [f"{s.ledger.alerts_per_s:,.0f}" for s in sizes],
+        "its ledger rows /s": [f"{s.ledger.notifications_per_s:,.0f}" for s in sizes],
+        "fan-out notifications /s": [f"{s.fan_out.notifications_per_s:,.0f}" for s in sizes],
+        "deliveries /s": ["-" if s.deliveries_per_s is None else f"{s.deliveries_per_s:,.0f}" for s in sizes],
+        "matched alone /s": [f"{s.matching.alone_per_s:,.0f}" for s in sizes],
+        "organizations per alert": [f"{s.matching.tenants_mean:.1f}" for s in sizes],
+        "index: build": [f"{s.matching.build_s:.2f} s" for s in sizes],
+        "index: after one change": [f"{s.matching.refresh_s:.2f} s" for s in sizes],
+        "longest wait of an alert then": [f"{s.matching.longest_pause_ms:.0f} ms" for s in sizes],
+        "seeding": [f"{s.seed_s:.1f} s" for s in sizes],
+    }
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    console.print(table)
 
 
 def show_growth(console: Console, sizes: Sequence[Size]) -> None:

@@ -94,6 +94,7 @@ class Stack:
             metrics_dir=self.metrics_dir,
             log_level="warning",
             log_format="json",
+            rate_limit_writes=0,
         )
         self._env = child_environment(settings, PYTHONPATH=str(ROOT))
         self.target: Target = start_target(self._plan.target, self._folder / "target", self._env, ROOT, self._say)
@@ -116,6 +117,16 @@ class Stack:
             if time.monotonic() > deadline:
                 raise BenchError(f"no result within {_FIRST_RESULT_WITHIN_S:.0f} s; {self._last_words()}")
             time.sleep(0.1)
+
+    def start_notifier(self) -> None:
+        """Start the notifier by itself."""
+        self._say("starting the notifier")
+        self._start_role("notifier")
+
+    @property
+    def database_url(self) -> str:
+        """As the database's owner."""
+        return self._database_url
 
     def start_api(self) -> ApiAccess:
         """Start the API as the product does; return when it answers."""
