@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import plots
+from bench import plots, targets
 from bench.kept import newest
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 _PART = re.compile(r"(<!-- bench: (?P<scenario>[a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+#: The part that sums up all scenarios.
+_TARGETS = "targets"
 
 Kept = dict[str, Any]
 
@@ -37,6 +39,8 @@ def filled(text: str) -> str:
 
 
 def _part(scenario: str) -> str:
+    if scenario == _TARGETS:
+        return f"\n{_table(['promised', 'measured', ''], targets.rows())}\n"
     kept = newest(scenario)
     if kept is None:
         return f'Not measured yet: `make bench ARGS="--scenario {scenario}"`.\n'

@@ -18,12 +18,13 @@ class Figure:
     more_is_better: bool = False
 
 
-def _best(kept: Kept) -> Kept:
+def best(kept: Kept) -> Kept:
+    """The step with the greatest load that was held."""
     return max((step for step in kept["steps"] if step["held"]), key=lambda step: float(step["committed_per_s"]))
 
 
 def _of_best(key: str) -> Callable[[Kept], float | None]:
-    return lambda kept: float(_best(kept)[key])
+    return lambda kept: float(best(kept)[key])
 
 
 def _lag(step: Kept) -> float | None:
@@ -59,7 +60,7 @@ def _alerts(read: Callable[[Kept], float | None]) -> Callable[[Kept], float | No
 _LOAD = [
     Figure("checks per second held", _of_best("committed_per_s"), more_is_better=True),
     Figure("checks per worker CPU second", _of_best("checks_per_worker_cpu_s"), more_is_better=True),
-    Figure("lag p99 (ms)", lambda kept: _lag(_best(kept))),
+    Figure("lag p99 (ms)", lambda kept: _lag(best(kept))),
     Figure("bytes per stored check", _of_best("bytes_per_check")),
 ]
 _FOUND = [

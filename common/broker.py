@@ -56,6 +56,9 @@ HEARTBEAT_TIMEOUT_MS = 15_000
 #: Out of a million commands: every one cleans up. Only the scheduler's reaper asks for that.
 _ALWAYS = 1_000_000
 
+#: How long what still runs on a loop may take to end when it is told to.
+_END_TASKS_S = 1.0
+
 
 class UnreadableMessage(TocsinError):
     """A message that this version cannot read: set aside in the dead-letter queue, never retried."""
@@ -105,8 +108,18 @@ class EventLoop(Middleware):
         """Stop the loop after the last message is done."""
         if get_event_loop_thread() is self.thread:
             set_event_loop_thread(None)
-            self.thread.loop.call_soon_threadsafe(self.thread.loop.stop)
+            asyncio.run_coroutine_threadsafe(_end_tasks(), self.loop).result()
+            self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join()
+
+
+async def _end_tasks() -> None:
+    """End what is still running on the loop: watchers that know no end of their own."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_END_TASKS_S)
 
 
 class _Consumer(_RedisConsumer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -11,9 +12,10 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from common.clock import monotonic_s
 from common.domain.errors import Contended, Unavailable
 
 __all__ = ["Connection", "Database", "DatabaseRole", "Listener", "Trouble", "classify", "commit_durably", "now_s"]
@@ -51,6 +53,10 @@ _TROUBLE: dict[str, Trouble] = {
 
 _URL_DRIVER = "postgresql+psycopg"
 
+#: A connection that was not used for so long is asked whether it is still one. When it was used last is in its info.
+_IDLE_S = 1.0
+_USED_S = "used_s"
+
 
 def classify(error: BaseException) -> Trouble:
     """What a database error means."""
@@ -84,12 +90,12 @@ class Database:
         durable: bool = True,
     ) -> None:
         self._role = role
+        self._shared = threading.local()  # .open: (organization, connection) of this thread's shared transaction
         self._engine = create_engine(
             make_url(url).set(drivername=_URL_DRIVER),
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=pool_timeout_s,
-            pool_pre_ping=True,
             pool_recycle=1800,
             connect_args={
                 "application_name": f"tocsin {application}",
@@ -103,7 +109,19 @@ class Database:
                 f" -c synchronous_commit={'on' if durable else 'off'}",
             },
         )
+        event.listen(self._engine, "checkin", _note_use)
+        event.listen(self._engine, "checkout", self._prove_alive)
         event.listen(self._engine, "begin", self._take_role)
+
+    def _prove_alive(self, raw: Any, record: Any, _proxy: object) -> None:
+        # One that was in use a moment ago need not be asked: a round trip less for every transaction under load.
+        if monotonic_s() - record.info.get(_USED_S, monotonic_s()) < _IDLE_S:
+            return
+        try:
+            self._engine.dialect.do_ping(raw)
+        except psycopg.Error as error:
+            # The others are as old: SQLAlchemy gives us a new one and forgets them.
+            raise InvalidatePoolError from error
 
     def _take_role(self, connection: Connection) -> None:
         # One round trip for role and organization; both end with the transaction, so a pool or proxy may share it.
@@ -119,13 +137,12 @@ class Database:
         """A transaction, committed at the end, rolled back by an exception.
 
         With `org_id` the API's row-level security shows that organization; without it, none. Raises Unavailable
-        when the database cannot be reached and Contended when another transaction won.
+        when the database cannot be reached and Contended when another transaction won. Within `share` it is a
+        savepoint of the shared one.
         """
         try:
-            with self._engine.connect() as plain:
-                connection = plain.execution_options(org_id=org_id)
-                with connection.begin():
-                    yield connection
+            with self._transaction(org_id) as connection:
+                yield connection
         except (DBAPIError, PoolTimeout, psycopg.Error) as error:  # the last from _take_role, which has no wrapper
             trouble = classify(error)
             if trouble is Trouble.AWAY:
@@ -133,6 +150,31 @@ class Database:
             if trouble is Trouble.RACE:
                 raise Contended("The database is busy with a conflicting change.") from error
             raise
+
+    @contextmanager
+    def share(self, org_id: str = "") -> Iterator[Connection]:
+        """A transaction that whatever this thread begins for the same organization becomes a part of.
+
+        So what several functions write, each in what it takes for its own transaction, is there together or not at all.
+        """
+        with self.begin(org_id) as connection:
+            self._shared.open = (org_id, connection)
+            try:
+                yield connection
+            finally:
+                self._shared.open = None
+
+    @contextmanager
+    def _transaction(self, org_id: str) -> Iterator[Connection]:
+        shared: tuple[str, Connection] | None = getattr(self._shared, "open", None)
+        if shared is not None and shared[0] == org_id:
+            with shared[1].begin_nested():
+                yield shared[1]
+            return
+        with self._engine.connect() as plain:
+            connection = plain.execution_options(org_id=org_id)
+            with connection.begin():
+                yield connection
 
     def dispose(self) -> None:
         """Close every pooled connection."""
@@ -142,6 +184,10 @@ class Database:
         """A connection of one's own outside the pool, in autocommit: for LISTEN."""
         dialect_args, dialect_kwargs = self._engine.dialect.create_connect_args(self._engine.url)
         return psycopg.connect(*dialect_args, **dialect_kwargs, autocommit=True, connect_timeout=5)
+
+
+def _note_use(_raw: object, record: Any) -> None:
+    record.info[_USED_S] = monotonic_s()
 
 
 def commit_durably(connection: Connection) -> None:
