@@ -12,6 +12,7 @@ from typing import Any
 
 from flask import Response, render_template_string
 
+from api import incident_documents
 from api.context import request_id, services
 from api.routing import Routes
 from common import log
@@ -19,7 +20,7 @@ from common.channels.links import Grant, Links
 from common.clock import utc_now
 from common.domain.errors import InvalidTransition, NotFound
 from common.domain.incident import Status
-from common.store import channels, incidents, incidents_read, monitors
+from common.store import channels, incident_changes, incidents_read, monitors
 from common.store.incidents import Deed
 
 routes = Routes("acknowledge")
@@ -109,7 +110,11 @@ def _act(token: str) -> _Page:
             channels.get(connection, org_id=org_id, channel_id=grant.channel_id)
             deed = Deed(f"link:{grant.channel_id}", monitors.now(connection), request_id())
             wanted = Status.ACKNOWLEDGED
-            incidents.set_status(connection, org_id=org_id, incident_id=incident_id, wanted=wanted, deed=deed)
+            changes = incident_changes.set_status(
+                connection, org_id=org_id, incident_id=incident_id, wanted=wanted, deed=deed
+            )
+            incident_documents.note(connection, incident_id, changes, org_id=org_id, actor=deed.actor)
+        services().incident_cache.forget(org_id, [incident_id])
     except NotFound:
         return _GONE
     except InvalidTransition:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api import intake
+from api import intake, limits
 from api.alert_documents import AlertIn, Tally
 from api.context import caller
 from api.routing import Routes
@@ -13,7 +13,15 @@ from common.domain.alerts import Outcome
 routes = Routes("alerts")
 
 
-@routes.post("/v1/alerts", permission="alerts:write", items=AlertIn, answer=Tally, status=202)
+@routes.post(
+    "/v1/alerts",
+    permission="alerts:write",
+    items=AlertIn,
+    answer=Tally,
+    status=202,
+    limit=limits.ALERTS,
+    audited=False,  # an incident's timeline tells of them
+)
 def take_alerts(body: list[AlertIn]) -> dict[str, Any]:
     """Take in up to 1,000 alerts, in their order; if one is wrong, none is taken.
 

@@ -7,13 +7,12 @@ from typing import Any
 
 from flask import Response
 
-from api import pagination
+from api import audit, auth, pagination
 from api.context import caller, services
-from api.permissions import covers
 from api.routing import Routes
-from api.schemas import ApiKey, ApiKeyIn, NewApiKey, PageQuery
+from api.schemas import PageQuery
+from api.schemas_identity import ApiKey, ApiKeyIn, NewApiKey
 from common.clock import utc_now
-from common.domain.errors import Forbidden
 from common.store import api_keys
 
 routes = Routes("api keys")
@@ -21,13 +20,14 @@ routes = Routes("api keys")
 
 @routes.post("/v1/api-keys", permission="api-keys:write", body=ApiKeyIn, answer=NewApiKey, status=201)
 def create_api_key(body: ApiKeyIn) -> dict[str, Any]:
-    """Make a key; `key` is shown this once. Its role is at most your own."""
-    if not covers(caller().role, body.role):
-        raise Forbidden(f"Your role ({caller().role}) cannot give out the role {body.role}.")
+    """Make a key; `key` is shown this once. It may do nothing that you may not."""
+    auth.must_cover(caller(), body.role, body.scopes)
     expires_at = None if body.expires_in_days is None else utc_now() + timedelta(days=body.expires_in_days)
-    key = api_keys.NewKey(caller().org_id, body.name, body.role, caller().user_id, expires_at)
+    key = api_keys.NewKey(caller().org_id, body.name, body.role, caller().user_id, expires_at, body.scopes)
     with services().database.begin(caller().org_id) as connection:
-        return {**api_keys.add(connection, key), "key": key.token}
+        row = api_keys.add(connection, key)
+        audit.changed(connection, "api_key", row["id"], None, row)
+    return {**row, "key": key.token}
 
 
 @routes.get("/v1/api-keys", permission="api-keys:read", query=PageQuery, answer=ApiKey, paged=True)
@@ -41,12 +41,19 @@ def list_api_keys(query: PageQuery) -> Response:
     return pagination.page(shown, cursor)
 
 
+@routes.get("/v1/api-keys/<api_key_id>", permission="api-keys:read", answer=ApiKey)
+def get_api_key(api_key_id: str) -> dict[str, Any]:
+    """One key, without its secret."""
+    with services().database.begin(caller().org_id) as connection:
+        return api_keys.get(connection, org_id=caller().org_id, key_id=api_key_id)
+
+
 @routes.delete("/v1/api-keys/<api_key_id>", permission="api-keys:write")
 def delete_api_key(api_key_id: str) -> None:
     """Revoke a key: its next request is refused."""
     org_id = caller().org_id
     with services().database.begin(org_id) as connection:
-        role = api_keys.get(connection, org_id=org_id, key_id=api_key_id)["role"]
-        if not covers(caller().role, role):
-            raise Forbidden(f"Your role ({caller().role}) cannot revoke a key with the role {role}.")
+        key = api_keys.get(connection, org_id=org_id, key_id=api_key_id)
+        auth.must_cover(caller(), key["role"], key["scopes"])
         api_keys.revoke(connection, org_id=org_id, key_id=api_key_id)
+        audit.changed(connection, "api_key", api_key_id, key, None)

@@ -8,11 +8,13 @@ from threading import Event
 
 from flask import Flask
 from pydantic import SecretStr
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import (
     acknowledge,
     alerts,
     api_keys,
+    audit_log,
     auth,
     channels,
     compat_alertmanager,
@@ -20,17 +22,31 @@ from api import (
     errors,
     health,
     incidents,
+    invites,
+    limits,
     locations,
+    memberships,
     monitors,
     notifications,
+    oidc,
+    organization,
     organizations,
     parsing,
+    passwords,
+    queues,
+    registration,
     requests,
     results,
+    routes,
+    security_headers,
     sessions,
+    silences,
+    users,
 )
 from api.context import Services, provide
 from api.docs import docs
+from api.mailing import open_mailer
+from api.oidc_provider import open_provider
 from api.platform import Platform
 from api.routing import Route, mount
 from api.server import serve
@@ -41,6 +57,7 @@ from common.channels.wiring import open_context
 from common.clock import utc_now
 from common.domain.errors import SettingsError, Unavailable
 from common.http.wiring import egress_rules
+from common.incident_cache import IncidentCache
 from common.passwords import Passwords
 from common.settings import Settings
 from common.store import locations as stored_locations
@@ -52,17 +69,28 @@ from common.vault import Vault
 ROUTES: tuple[Route, ...] = tuple(
     chain(
         sessions.routes,
+        registration.routes,
+        passwords.routes,
+        oidc.routes,
         api_keys.routes,
+        organization.routes,
+        users.routes,
+        memberships.routes,
+        invites.routes,
         monitors.routes,
         results.routes,
         incidents.routes,
         channels.routes,
+        routes.routes,
+        silences.routes,
         alerts.routes,
         compat_alertmanager.routes,
         compat_pagerduty.routes,
         organizations.routes,
         notifications.routes,
+        queues.routes,
         locations.routes,
+        audit_log.routes,
         health.routes,
     )
 )
@@ -76,11 +104,20 @@ def create_app(services: Services) -> Flask:
     app.config["PROPAGATE_EXCEPTIONS"] = False
     app.url_map.strict_slashes = False
     auth.configure_tokens(app, _required(services.settings.jwt_key, "TOCSIN_JWT_KEY"))
+    trust_proxies(app, services.settings.trusted_proxies)
     requests.watch_requests(app)
+    security_headers.guard_browsers(app, services.settings)
+    limits.limit_requests(app, services.settings)
     errors.register_errors(app)
     provide(app.extensions, services)
     mount(app, chain(ROUTES, acknowledge.routes, docs(ROUTES)))
     return app
+
+
+def trust_proxies(app: Flask, hops: int) -> None:
+    """Believe so many proxies what they say of the client, and nobody else."""
+    if hops:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0)  # type: ignore[method-assign]
 
 
 def open_services(settings: Settings) -> Services:
@@ -96,6 +133,9 @@ def open_services(settings: Settings) -> Services:
         egress=egress_rules(settings),
         platform=Platform(Database(database_url, DatabaseRole.WORKER, application="api platform", pool_size=4)),
         trials=Trials(lambda: open_context(settings, vault, utc_now, max_handles=4)),
+        incident_cache=IncidentCache(redis_url),
+        mailer=open_mailer(settings),
+        oidc=open_provider(settings),
     )
 
 

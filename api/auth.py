@@ -5,6 +5,7 @@ So a revoked session or key, a disabled user and a changed role count at once, n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 from typing import Any
@@ -23,11 +24,12 @@ from jwt.exceptions import PyJWTError
 from uuid_utils import uuid7
 
 from api.context import Caller, services
-from api.permissions import OPERATOR, allows
+from api.permissions import OPERATOR, covers, permissions_of
 from common import log
 from common.clock import utc_now
 from common.domain.errors import Forbidden, Unauthorized
 from common.store import accounts, api_keys, platform_keys
+from common.store.engine import Connection
 
 ACCESS_LIFETIME = timedelta(minutes=15)
 REFRESH_LIFETIME = timedelta(days=30)
@@ -82,21 +84,57 @@ def _offered_keys() -> list[str]:
 def _admit(caller: Caller, permission: str) -> Caller:
     g.caller = caller
     log.bind(actor=caller.actor, org_id=caller.org_id)
-    if not allows(caller.role, permission):
-        raise Forbidden(f"Your role ({caller.role}) does not have the permission {permission}.")
+    if permission not in permissions_of_caller(caller):
+        whose = f"Your role ({caller.role})" if caller.user_id else f"This key, with the role {caller.role},"
+        raise Forbidden(f"{whose} does not have the permission {permission}.")
     return caller
+
+
+def visitor() -> Caller | None:
+    """Who calls a route that is open to all; None without an Authorization header. Raises Unauthorized."""
+    return _identify() if request.headers.get("Authorization") else None
+
+
+def permissions_of_caller(caller: Caller) -> list[str]:
+    """Everything that the caller may do."""
+    return permissions_of(caller.role, caller.scopes, key=caller.key_id is not None)
+
+
+def must_cover(caller: Caller, role: str, scopes: Sequence[str] | None = None) -> None:
+    """Raise Forbidden unless the caller may hand out this role, or a key with it and these scopes.
+
+    Nobody hands out more than they have: not a mightier role, nor by a key with few scopes one with many.
+    """
+    if not covers(caller.role, role):
+        raise Forbidden(f"Your role ({caller.role}) cannot hand out or take away the role {role}.")
+    if caller.scopes is not None:
+        beyond = set(permissions_of(role, scopes, key=True)) - set(caller.scopes)
+        if beyond:
+            raise Forbidden(f"This key's scopes do not hold {', '.join(sorted(beyond))}: it cannot hand them out.")
+
+
+def open_session(connection: Connection, *, user_id: str, org_id: str, role: str) -> dict[str, Any]:
+    """A new session in an organization whose transaction this is; the answer to the login."""
+    login = accounts.Login(user_id, "", disabled=False, org_id=org_id, role=role)
+    answer, token = make_tokens(login, family_id=str(uuid7()))
+    accounts.add_token(connection, token)
+    log.get_logger().info("logged_in", user_id=user_id, org_id=org_id)
+    return answer
+
+
+def issued_before(claims: dict[str, Any], moment: datetime) -> bool:
+    """Whether a token is older than the moment from which its user's tokens are valid."""
+    return datetime.fromtimestamp(claims["iat"], UTC) < moment
 
 
 def make_tokens(login: accounts.Login, family_id: str) -> tuple[dict[str, Any], accounts.RefreshToken]:
     """The answer to a login or refresh, and the refresh token's row that has to be stored for it to be good."""
     lifetime_s = int(REFRESH_LIFETIME.total_seconds())
     row = accounts.RefreshToken(str(uuid7()), family_id, login.org_id, login.user_id, lifetime_s)
-    claims = {"org": login.org_id, "family": family_id}
+    # iat with its fraction: compared with the moment from which a user's tokens are valid.
+    claims = {"org": login.org_id, "family": family_id, "iat": utc_now().timestamp()}
     access = create_access_token(
-        login.user_id,
-        # iat with its fraction: compared with the moment from which a user's tokens are valid.
-        additional_claims={**claims, "role": login.role, "iat": utc_now().timestamp()},
-        expires_delta=ACCESS_LIFETIME,
+        login.user_id, additional_claims={**claims, "role": login.role}, expires_delta=ACCESS_LIFETIME
     )
     refresh = create_refresh_token(
         login.user_id, additional_claims={**claims, "jti": row.id}, expires_delta=REFRESH_LIFETIME
@@ -140,7 +178,7 @@ def _user_caller() -> Caller:
     user_id, org_id, family_id = claims["sub"], claims["org"], claims["family"]
     with services().database.begin(org_id) as connection:
         session = accounts.session(connection, user_id=user_id, org_id=org_id, family_id=family_id)
-    if session is None or datetime.fromtimestamp(claims["iat"], UTC) < session.tokens_valid_after:
+    if session is None or issued_before(claims, session.tokens_valid_after):
         raise rejected()
     return Caller(org_id, session.role, user_id=user_id, family_id=family_id, email=session.email, name=session.name)
 
@@ -157,7 +195,7 @@ def _key_caller(token: str) -> Caller:
     if key.idle:
         with database.begin(key.org_id) as connection:
             api_keys.touch(connection, org_id=key.org_id, key_id=key.id)
-    return Caller(key.org_id, key.role, key_id=key.id)
+    return Caller(key.org_id, key.role, key_id=key.id, scopes=None if key.scopes is None else tuple(key.scopes))
 
 
 def _operator(token: str) -> Caller:
@@ -176,7 +214,8 @@ def _claims(*, refresh: bool = False, verify_type: bool = True) -> dict[str, Any
         raise rejected() from None
     claims: dict[str, Any] = get_jwt()
     # Signed by us, so these are there; a token of another version or maker with our key must still not be half read.
-    if not all(_is_id(claims.get(name)) for name in ("sub", "org", "family")) or "exp" not in claims:
+    ids = all(_is_id(claims.get(name)) for name in ("sub", "org", "family"))
+    if not ids or "exp" not in claims or not isinstance(claims.get("iat"), int | float):
         raise rejected()
     return claims
 

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response
 from uuid_utils import uuid7
 
-from api import pagination, parsing
+from api import audit, pagination, parsing
 from api.channel_documents import document, kept_secrets, merged, owner, refuse_leak, stored
 from api.context import caller, services
 from api.reach import refuse_denied
@@ -36,6 +36,7 @@ def create_channel(body: ChannelIn) -> dict[str, Any]:
     with services().database.begin(org_id) as connection:
         _check_fallback(connection, body, channel_id)
         row = channels.add(connection, org_id=org_id, channel_id=channel_id, channel=config, secrets=sealed)
+        audit.changed(connection, "channel", channel_id, None, document(row))
     return document(row, generated.get("secret"))
 
 
@@ -79,17 +80,22 @@ def change_channel(channel_id: str, body: dict[str, Any]) -> dict[str, Any]:
         mended = dict(config.config) != row["config"] or kept != opened or (config.enabled and not row["enabled"])
         # Sealed anew only when they changed: what does not open (its key is gone) is not lost by a new name.
         rewrite = Rewrite(config, sealed if kept == opened else _seal(channel_id, kept), mended)
-        return document(channels.change(connection, org_id=org_id, channel_id=channel_id, rewrite=rewrite))
+        after = document(channels.change(connection, org_id=org_id, channel_id=channel_id, rewrite=rewrite))
+        audit.changed(connection, "channel", channel_id, document(row), after)
+        return after
 
 
 @routes.delete("/v1/channels/<channel_id>", permission="channels:write")
 def delete_channel(channel_id: str) -> None:
     """Send nothing there any more; its notifications stay listed."""
-    with services().database.begin(caller().org_id) as connection:
-        channels.delete(connection, org_id=caller().org_id, channel_id=channel_id)
+    org_id = caller().org_id
+    with services().database.begin(org_id) as connection:
+        row = channels.get(connection, org_id=org_id, channel_id=channel_id, lock=True)
+        channels.delete(connection, org_id=org_id, channel_id=channel_id)
+        audit.changed(connection, "channel", channel_id, document(row), None)
 
 
-@routes.post("/v1/channels/<channel_id>/test", permission="channels:write", answer=Trial)
+@routes.post("/v1/channels/<channel_id>/test", permission="channels:write", answer=Trial, audited=False)
 def test_channel(channel_id: str) -> dict[str, Any]:
     """Send a test message now and say what came of it; once in a few seconds per channel, disabled ones too."""
     org_id = caller().org_id

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from api import auth, intake, parsing
+from pydantic import BaseModel, Field
+
+from api import auth, intake, limits, parsing
 from api.alert_documents import utc
-from api.routing import Routes
+from api.routing import Facts, Routes
 from common import log
 from common.clock import utc_now
 from common.domain.alerts import MAX_KEY_CHARS, Alert, AlertStatus, label_fingerprint, severity_of
@@ -25,25 +27,44 @@ _PERMISSION = "alerts:write"
 _NEVER_YEAR = 1
 
 
-@routes.post("/integrations/alertmanager")
+class AlertsTaken(BaseModel):
+    """What became of the alerts, as counts."""
+
+    status: Literal["success"]
+    opened: int = 0
+    deduplicated: int = 0
+    resolved: int = 0
+    unmatched: Annotated[int, Field(description="Of a platform key's alerts: no organization wants them.")] = 0
+
+
+_FACTS: Facts = {
+    "answer": AlertsTaken,
+    "token": "key",
+    "limit": limits.ALERTS,
+    "max_bytes": parsing.MAX_ARRAY_BYTES,
+    "statuses": (400, 401, 403, 413),
+}
+
+
+@routes.post("/integrations/alertmanager", **_FACTS)
 def alertmanager_webhook() -> dict[str, Any]:
     """Alertmanager's webhook; the key as Bearer or by Basic authentication (either half)."""
     return _webhook("")
 
 
-@routes.post("/integrations/alertmanager/<key>")
+@routes.post("/integrations/alertmanager/<key>", **_FACTS)
 def alertmanager_webhook_by_key(key: str) -> dict[str, Any]:
     """Alertmanager's webhook with an API key in its path."""
     return _webhook(key)
 
 
-@routes.post("/api/v2/alerts")
+@routes.post("/api/v2/alerts", **_FACTS)
 def alertmanager_alerts() -> dict[str, Any]:
     """What Prometheus sends to an Alertmanager; the key as Bearer or by Basic authentication (either half)."""
     return _alerts("")
 
 
-@routes.post("/integrations/alertmanager/<key>/api/v2/alerts")
+@routes.post("/integrations/alertmanager/<key>/api/v2/alerts", **_FACTS)
 def alertmanager_alerts_by_key(key: str) -> dict[str, Any]:
     """The same with an API key in the path, for Prometheus' `path_prefix`."""
     return _alerts(key)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from flask import Response
+from pydantic import BaseModel
 
-from api import auth, intake, parsing
+from api import auth, intake, limits, parsing
 from api.replies import reply
 from api.routing import Routes
 from common.domain.alerts import MAX_KEY_CHARS, RESERVED_KEYS, Alert, AlertStatus
@@ -23,7 +24,16 @@ _MAX_SUMMARY_CHARS = 1_024
 _LABELS = ("component", "group", "class")
 
 
-@routes.post("/v2/enqueue", status=202)
+class EventTaken(BaseModel):
+    """The event was taken in, or what is wrong with it: as PagerDuty says it."""
+
+    status: Literal["success", "invalid event"]
+    message: str
+    dedup_key: str = ""
+    errors: list[str] = []
+
+
+@routes.post("/v2/enqueue", status=202, answer=EventTaken, statuses=(413,), own_errors=(400,), limit=limits.ALERTS)
 def pagerduty_enqueue() -> Response:
     """Trigger, acknowledge or resolve by PagerDuty's Events API v2. Errors have PagerDuty's form."""
     try:

@@ -7,10 +7,13 @@ from typing import cast
 
 from flask import current_app, g
 
+from api.mailing import Mailer
+from api.oidc_provider import OidcProvider
 from api.platform import Platform
 from api.trials import Trials
 from common.broker import QueueBroker
 from common.domain.egress import EgressRules
+from common.incident_cache import IncidentCache
 from common.passwords import Passwords
 from common.settings import Settings
 from common.store.engine import Database
@@ -31,11 +34,14 @@ class Services:
     egress: EgressRules
     platform: Platform
     trials: Trials
+    incident_cache: IncidentCache
+    mailer: Mailer
+    oidc: OidcProvider | None  # None: nobody logs in through a provider
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes this request. `user_id` or `key_id` is set; `family_id` is the user's session.
+    """Who makes this request. `user_id` or `key_id` is set; `family_id` is the user's session; `scopes` limit a key.
 
     The operator, who sends a platform key, has no organization: `org_id` is "".
     """
@@ -47,6 +53,7 @@ class Caller:
     family_id: str | None = None
     email: str = ""
     name: str = ""
+    scopes: tuple[str, ...] | None = None
 
     @property
     def actor(self) -> str:

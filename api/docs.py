@@ -39,12 +39,14 @@ _PAGE = """<!doctype html>
 <b class="m {{ method|upper }}">{{ method|upper }}</b> <code>{{ path }}</code>
 <span class="q">{{ prose(op.summary) }}</span></summary><p>{{ prose(op.description) }}</p>
 {% if op["x-permission"] %}<p class="q">Permission: <code>{{ op["x-permission"] }}</code></p>{% endif %}
-{% if op.parameters %}<table><tr><th>Parameter</th><th>In</th><th>Schema</th></tr>
+{% if op.security %}<p class="q">Credentials: {% for one in op.security %}<code>{{ one|first }}</code> {% endfor %}</p>
+{% endif %}{% if op.parameters %}<table><tr><th>Parameter</th><th>In</th><th>Schema</th></tr>
 {% for p in op.parameters %}<tr><td><code>{{ p.name }}</code></td><td>{{ p.in }}</td>
 <td><code>{{ p.schema|tojson }}</code></td></tr>{% endfor %}</table>{% endif %}
 {% if op.requestBody %}<p>Body</p>{% for kind, media in op.requestBody.content.items() %}
 <p class="q">{{ kind }}: {{ link(media.schema) }}</p>{% endfor %}{% endif %}
-{% for status, answer in op.responses.items() %}<p class="q">{{ status }} {{ answer.description }}
+{% for status, named in op.responses.items() %}{% set answer = whole(named) %}
+<p class="q">{{ status }} {{ prose(answer.description) }}
 {% for kind, media in (answer.content or {}).items() %}{{ kind }}: {{ link(media.schema) }}{% endfor %}</p>{% endfor %}
 </details>{% endfor %}{% endfor %}{% endfor %}
 <h2>schemas</h2>{% for name, schema in spec.components.schemas.items() %}
@@ -65,7 +67,15 @@ def docs(routes: Iterable[Route]) -> Routes:
 
     @functools.cache
     def page() -> str:
-        return render_template_string(_PAGE, spec=spec(), style=_STYLE, pretty=_pretty, link=_in_words, prose=_prose)
+        responses = spec()["components"]["responses"]
+
+        def whole(response: dict[str, Any]) -> dict[str, Any]:
+            name = response.get("$ref", "").rsplit("/", 1)[-1]
+            found: dict[str, Any] = responses[name] if name else response
+            return found
+
+        words = {"pretty": _pretty, "link": _in_words, "prose": _prose, "whole": whole}
+        return render_template_string(_PAGE, spec=spec(), style=_STYLE, **words)
 
     @own.get("/openapi.json")
     def openapi_document() -> Response:

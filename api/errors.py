@@ -10,25 +10,28 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api.context import request_id
 from common import log
-from common.domain.errors import FieldError, RequestError, Throttled, Unavailable
+from common.domain.errors import FieldError, RequestError, StillRunning, Throttled, Unavailable
 from common.store.engine import Trouble, classify
+
+PROBLEM_TYPE = "application/problem+json"
 
 _CODES = {
     400: "BAD_REQUEST",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
     413: "PAYLOAD_TOO_LARGE",
+    414: "URI_TOO_LONG",
     415: "UNSUPPORTED_MEDIA_TYPE",
+    431: "HEADERS_TOO_LARGE",
 }
 _MESSAGES = {
     404: "There is nothing under this path.",
     405: "This path does not have that method.",
-    413: "The body is larger than 1 MiB.",
 }
 
 
@@ -40,25 +43,37 @@ def register_errors(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected)
 
 
+def code_of(status: int) -> str:
+    """The code of an error that has none of its own."""
+    return _CODES.get(status) or HTTPStatus(status).phrase.upper().replace(" ", "_")
+
+
 def problem(status: int, code: str, message: str, details: Sequence[FieldError] = ()) -> Response:
     """The answer to a request that failed."""
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "message": message,
-        "request_id": request_id(),
-        "details": [asdict(detail) for detail in details],
-    }
-    return Response(json.dumps(body), status, content_type="application/problem+json")
+    body = problem_document(status, code, message, request_id(), details)
+    return Response(body, status, content_type=PROBLEM_TYPE)
+
+
+def problem_document(status: int, code: str, message: str, request_id: str, details: Sequence[FieldError] = ()) -> str:
+    """That answer's body."""
+    return json.dumps(
+        {
+            "type": "about:blank",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "code": code,
+            "message": message,
+            "request_id": request_id,
+            "details": [asdict(detail) for detail in details],
+        }
+    )
 
 
 def _request_error(error: RequestError) -> Response:
     response = problem(error.status, error.code, error.message, error.details)
     if error.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, Throttled):
+    if isinstance(error, Throttled | StillRunning):
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
@@ -74,9 +89,10 @@ def _http_error(error: HTTPException) -> Response:
     if error.code is None or error.code < 400:
         # A redirect that Werkzeug raises: it is an answer already.
         return error.get_response()  # type: ignore[return-value]
-    code = _CODES.get(error.code, HTTPStatus(error.code).phrase.upper().replace(" ", "_"))
     message = _MESSAGES.get(error.code) or error.description or HTTPStatus(error.code).phrase
-    response = problem(error.code, code, message)
+    if isinstance(error, RequestEntityTooLarge):
+        message = f"The body is larger than {request.max_content_length} bytes."
+    response = problem(error.code, code_of(error.code), message)
     allowed = getattr(error, "valid_methods", None)
     if allowed:
         response.headers["Allow"] = ", ".join(sorted(allowed))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from flask import Response, request
 from prometheus_client.exposition import choose_encoder
+from pydantic import BaseModel
 
 from api.context import services
 from api.replies import reply
@@ -19,31 +20,44 @@ from common.store.readiness import Readiness
 routes = Routes("operations")
 
 
-@routes.get("/livez")
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Ready(BaseModel):
+    """Whether requests can be served, and by what that is decided."""
+
+    status: Literal["ready", "not ready"]
+    checks: dict[str, str]
+
+
+@routes.get("/livez", answer=Alive)
 def livez() -> dict[str, Any]:
     """Whether the process answers."""
     return {"status": "ok"}
 
 
-@routes.get("/health")
+@routes.get("/health", answer=Alive)
 def health() -> dict[str, Any]:
     """The same as /livez."""
     return livez()
 
 
-@routes.get("/healthz")
+@routes.get("/healthz", answer=Alive)
 def healthz() -> dict[str, Any]:
     """The same as /livez."""
     return livez()
 
 
-@routes.get("/readyz")
+@routes.get("/readyz", answer=Ready, own_errors=(503,))
 def readyz() -> Response:
     """Whether requests can be served: PostgreSQL is needed; without Redis the API works, degraded."""
     return _ready(needs_redis=False)
 
 
-@routes.get("/ready")
+@routes.get("/ready", answer=Ready, own_errors=(503,))
 def ready() -> Response:
     """The strict one: PostgreSQL and Redis are needed."""
     return _ready(needs_redis=True)

@@ -24,7 +24,7 @@ def monitor_document(row: Mapping[str, Any]) -> dict[str, Any]:
     """A monitor as clients read it."""
     return {
         "id": row["id"],
-        **_settings_document(row),
+        **settings_document(row),
         "state": _state(row),
         "config_version": row["config_version"],
         "created_at": row["created_at"],
@@ -32,7 +32,7 @@ def monitor_document(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _settings_document(row: Mapping[str, Any]) -> dict[str, Any]:
+def settings_document(row: Mapping[str, Any]) -> dict[str, Any]:
     """The part that clients may send back."""
     timeout_s = row["timeout_s"]
     return {
@@ -59,7 +59,7 @@ def _settings_document(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def patch_base(row: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """What a merge patch is applied to: the monitor as sent, without the options of a type that it leaves."""
-    base = _settings_document(row)
+    base = settings_document(row)
     if patch.get("type", row["type"]) != row["type"]:
         base.pop(row["type"], None)
     return base

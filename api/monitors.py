@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
 
-from api import monitor_changes, pagination, parsing
+from api import audit, monitor_changes, pagination, parsing
 from api.context import caller, request_id, services
-from api.monitor_documents import keep_secrets, monitor_document, patch_base
+from api.monitor_documents import keep_secrets, monitor_document, patch_base, settings_document
 from api.reach import refuse_denied
 from api.replies import reply
 from api.routing import Routes
@@ -52,7 +53,14 @@ def get_monitor(monitor_id: str) -> dict[str, Any]:
         return _document(connection, monitor_id)
 
 
-@routes.patch("/v1/monitors/<monitor_id>", permission="monitors:write", body=MonitorIn, merge=True, answer=Monitor)
+@routes.patch(
+    "/v1/monitors/<monitor_id>",
+    permission="monitors:write",
+    body=MonitorIn,
+    merge=True,
+    answer=Monitor,
+    statuses=(409,),
+)
 def change_monitor(monitor_id: str, body: dict[str, Any]) -> dict[str, Any]:
     """Change some fields by JSON Merge Patch: null resets a field to its default.
 
@@ -64,7 +72,7 @@ def change_monitor(monitor_id: str, body: dict[str, Any]) -> dict[str, Any]:
         whole = parsing.validate(MonitorIn, keep_secrets(merged, body, monitor_changes.open_secrets(row)))
         refuse_denied("target", whole.host)
         monitor_changes.change(connection, row, whole)
-        return _document(connection, monitor_id)
+        return _changed(connection, row)
 
 
 @routes.delete("/v1/monitors/<monitor_id>", permission="monitors:write")
@@ -73,9 +81,12 @@ def delete_monitor(monitor_id: str) -> None:
     with services().database.begin(caller().org_id) as connection:
         row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
         monitor_changes.delete(connection, row)
+        audit.changed(connection, "monitor", monitor_id, _audited(row), None)
 
 
-@routes.put("/v1/monitors/by-key/<key>", permission="monitors:write", body=MonitorIn, answer=Monitor)
+@routes.put(
+    "/v1/monitors/by-key/<key>", permission="monitors:write", body=MonitorIn, answer=Monitor, statuses=(201, 409)
+)
 def put_monitor(key: str, body: MonitorIn) -> Response:
     """Make the monitor with this key exactly so: 201 when it is new, 200 otherwise; what is absent gets its default."""
     body = _with_key(key, body)
@@ -86,7 +97,7 @@ def put_monitor(key: str, body: MonitorIn) -> Response:
             return _created(connection, monitor_changes.create(connection, body))
         row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
         monitor_changes.change(connection, row, body)
-        return reply(_document(connection, monitor_id), 200)
+        return reply(_changed(connection, row), 200)
 
 
 @routes.post("/v1/monitors/<monitor_id>/pause", permission="monitors:write", answer=Monitor)
@@ -101,7 +112,14 @@ def resume_monitor(monitor_id: str) -> dict[str, Any]:
     return _enable(monitor_id, enabled=True)
 
 
-@routes.post("/v1/monitors/<monitor_id>/check", permission="monitors:check", answer=CheckNow, status=202)
+@routes.post(
+    "/v1/monitors/<monitor_id>/check",
+    permission="monitors:check",
+    answer=CheckNow,
+    status=202,
+    statuses=(409,),
+    audited=False,  # it changes nothing
+)
 def check_monitor(monitor_id: str) -> dict[str, Any]:
     """Check now, from all its locations, outside of the schedule: the result is stored and shown, but never votes.
 
@@ -123,15 +141,29 @@ def _enable(monitor_id: str, *, enabled: bool) -> dict[str, Any]:
     with services().database.begin(caller().org_id) as connection:
         row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
         monitor_changes.enable(connection, row, enabled=enabled)
-        return _document(connection, monitor_id)
+        return _changed(connection, row)
 
 
 def _document(connection: Connection, monitor_id: str) -> dict[str, Any]:
     return monitor_document(monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id))
 
 
+def _changed(connection: Connection, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The monitor as it is now; what changed is written down."""
+    after = monitors.get(connection, org_id=caller().org_id, monitor_id=before["id"])
+    audit.changed(connection, "monitor", before["id"], _audited(before), _audited(after))
+    return monitor_document(after)
+
+
+def _audited(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the audit log keeps of a monitor: not its state; the version also tells of a new secret."""
+    return {**settings_document(row), "config_version": row["config_version"]}
+
+
 def _created(connection: Connection, monitor_id: str) -> Response:
-    response = reply(_document(connection, monitor_id), 201)
+    row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id)
+    audit.changed(connection, "monitor", monitor_id, None, _audited(row))
+    response = reply(monitor_document(row), 201)
     response.headers["Location"] = f"/v1/monitors/{monitor_id}"
     return response
 

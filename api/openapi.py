@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from http import HTTPStatus
 from inspect import cleandoc
 from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api import idempotency, problems
+from api.examples import EXAMPLES
 from api.parsing import MAX_ITEMS
 from api.routing import Route
 from api.schemas import Problem
@@ -22,13 +25,45 @@ _DESCRIPTION = """
 Tocsin watches endpoints, opens exactly one incident per outage, and makes sure that people hear of it.
 
 Send `Authorization: Bearer <token>` with the access token of a login, or an API key (`tcs_…`). Lists are pages:
-`next_cursor` of one page is `cursor` of the next. Errors are `application/problem+json`.
+`next_cursor` of one page is `cursor` of the next. Errors are `application/problem+json`. What creates takes an
+`Idempotency-Key`: sent again with the same body it is answered as before and makes nothing new. Every answer has an
+`X-Request-ID`; limited ones say in `RateLimit` what is left.
 """
+
+_SECURITY = {
+    "accessToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The `access_token` of a login, good for 15 minutes.",
+    },
+    "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key, `tcs_…`, or the operator's, `tcp_…`."},
+    "basicKey": {"type": "http", "scheme": "basic", "description": "An API key as user name or password."},
+    "refreshToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The `refresh_token` of a login, good once.",
+    },
+}
+
+#: An idempotency key: printable ASCII, with no space at its ends.
+_KEY = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": idempotency.MAX_KEY_CHARS,
+    "pattern": "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$",
+}
 
 Mode = Literal["validation", "serialization"]
 
-#: What a route without a permission takes as Bearer, by its `token`.
-_SCHEMES = {"": (), "refresh": ("refreshToken",), "any": ("accessToken", "refreshToken")}
+#: What a route without a permission takes, by its `token`.
+_SCHEMES = {
+    "": (),
+    "refresh": ("refreshToken",),
+    "any": ("accessToken", "refreshToken"),
+    "key": ("apiKey", "basicKey"),
+}
 
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:
@@ -46,11 +81,9 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": definitions,
-            "securitySchemes": {
-                "accessToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-                "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key, `tcs_…`."},
-                "refreshToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-            },
+            "responses": problems.components(references[Problem]),
+            "headers": problems.HEADERS,
+            "securitySchemes": _SECURITY,
         },
     }
 
@@ -65,7 +98,13 @@ def _schemas(routes: list[Route]) -> tuple[dict[str, Any], dict[type[BaseModel],
         if answer := route.facts.get("answer"):
             wanted[answer] = "serialization"
     found, schema = models_json_schema(list(wanted.items()), ref_template=_REF)
-    return schema["$defs"], {model: found[model, mode] for model, mode in wanted.items()}
+    definitions: dict[str, Any] = schema["$defs"]
+    for query in filter(None, (route.facts.get("query") for route in routes)):
+        definitions |= query.model_json_schema(ref_template=_REF).get("$defs", {})
+    for name, example in EXAMPLES.items():
+        if name in definitions:
+            definitions[name]["examples"] = [example]
+    return definitions, {model: found[model, mode] for model, mode in wanted.items()}
 
 
 def _operation(route: Route, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
@@ -76,15 +115,13 @@ def _operation(route: Route, references: dict[type[BaseModel], Any]) -> dict[str
         "summary": text.split("\n", 1)[0],
         "description": text,
         "security": _security(route),
-        "parameters": [*_path_parameters(route), *_query_parameters(route)],
-        "responses": {str(route.facts.get("status", 200)): _answer(route, references)},
+        "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
+        "responses": _responses(route, references),
     }
-    problem = {"description": "Error", "content": {"application/problem+json": {"schema": references[Problem]}}}
-    operation["responses"]["default"] = problem
     if route.permission is not None:
         operation["x-permission"] = route.permission
     if body := route.facts.get("body"):
-        operation["requestBody"] = _request_body(route, references[body])
+        operation["requestBody"] = _request_body(route, body, references[body])
     if item := route.facts.get("items"):
         schema = {"type": "array", "maxItems": MAX_ITEMS, "items": references[item]}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -120,19 +157,58 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
     ]
 
 
-def _request_body(route: Route, reference: dict[str, Any]) -> dict[str, Any]:
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    found = []
+    if route.idempotent:
+        found.append(_header(idempotency.HEADER, "Yours, new for every new request; remembered for 24 hours.", _KEY))
+    if route.facts.get("versioned"):
+        name, then = ("If-Match", "otherwise 412") if route.writes else ("If-None-Match", "then 304")
+        found.append(_header(name, f"An ETag: whether the version is that one still; {then}.", {"type": "string"}))
+    return found
+
+
+def _header(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+
+def _request_body(route: Route, body: type[BaseModel], reference: dict[str, Any]) -> dict[str, Any]:
     if not route.facts.get("merge"):
         return {"required": True, "content": {"application/json": {"schema": reference}}}
     # Any part of the object; what is left out stays.
     name = reference["$ref"].rsplit("/", 1)[1]
-    partial = {"type": "object", "description": f"Any fields of {name}; null resets one."}
+    fields = {
+        field: {"anyOf": [{"$ref": f"{reference['$ref']}/properties/{field}"}, {"type": "null"}]}
+        for field in (info.alias or name for name, info in body.model_fields.items())
+    }
+    partial = {"type": "object", "description": f"Any fields of {name}; null resets one.", "properties": fields}
     kinds = ("application/merge-patch+json", "application/json")
     return {"required": True, "content": {kind: {"schema": partial} for kind in kinds}}
 
 
+def _responses(route: Route, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
+    """The answer when all is well, and every other that can come."""
+    good = _answer(route, references)
+    responses = {str(route.status): good}
+    for status in route.facts.get("own_errors", ()):
+        responses[str(status)] = {**good, "description": HTTPStatus(status).phrase}
+    for status in problems.statuses(route):
+        if status in problems.KINDS:
+            responses[str(status)] = {"$ref": f"#/components/responses/{problems.KINDS[status].name}"}
+        elif status == 200 and route.idempotent:
+            replayed = {idempotency.REPLAYED: {"$ref": f"#/components/headers/{idempotency.REPLAYED}"}}
+            responses["200"] = {**good, "description": "Done before, and answered again", "headers": replayed}
+        elif status == 202 != route.status:
+            responses["202"] = {"description": "Accepted: the rest follows by mail"}
+        elif status == HTTPStatus.NOT_MODIFIED:
+            responses[str(status)] = {"description": "It is still the version that was named"}
+        else:
+            responses[str(status)] = {**good, "description": HTTPStatus(status).phrase}
+    return dict(sorted(responses.items()))
+
+
 def _answer(route: Route, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
     model = route.facts.get("answer")
-    if route.facts.get("status", 200) == 204:
+    if route.status == 204:
         return {"description": "Done"}
     if model is None:
         return {"description": "OK"}
@@ -146,4 +222,5 @@ def _answer(route: Route, references: dict[type[BaseModel], Any]) -> dict[str, A
                 "next_cursor": {"type": ["string", "null"]},
             },
         }
-    return {"description": "OK", "content": {"application/json": {"schema": schema}}}
+    headers = {"headers": {"ETag": {"$ref": "#/components/headers/ETag"}}} if route.facts.get("versioned") else {}
+    return {"description": "OK", **headers, "content": {"application/json": {"schema": schema}}}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from flask import Response
 from pydantic import BaseModel
 
-from api import pagination, parsing
+from api import audit, pagination, parsing
 from api.context import services
 from api.routing import Routes
 from api.schemas import Body, Name, PageQuery
@@ -48,6 +48,7 @@ def create_organization(body: TenantIn) -> dict[str, Any]:
         row, key = organizations.add(connection, body.name)
         if not body.enabled:
             row = organizations.change(connection, row["id"], name=body.name, enabled=False)
+        audit.changed(connection, "organization", row["id"], None, row, org_id=row["id"])
     return {**row, "api_key": key}
 
 
@@ -78,4 +79,6 @@ def change_organization(organization_id: str, body: dict[str, Any]) -> dict[str,
         row = organizations.get(connection, organization_id)
         base = {name: row[name] for name in TenantIn.model_fields}
         wanted = parsing.validate(TenantIn, parsing.merge(base, body))
-        return organizations.change(connection, organization_id, name=wanted.name, enabled=wanted.enabled)
+        after = organizations.change(connection, organization_id, name=wanted.name, enabled=wanted.enabled)
+        audit.changed(connection, "organization", organization_id, row, after, org_id=organization_id)
+        return after

@@ -12,12 +12,14 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.complaints import field_errors
 from api.schemas import Body, Query
-from common.domain.errors import FieldError, ValidationFailed
+from common.domain.errors import FieldError, UnsupportedMedia, ValidationFailed
 
 B = TypeVar("B", bound=Body)
 Q = TypeVar("Q", bound=Query)
 
 MAX_BODY_BYTES = 1024 * 1024
+#: Of a body that is an array.
+MAX_ARRAY_BYTES = 5 * MAX_BODY_BYTES
 #: Of a body that is an array.
 MAX_ITEMS = 1_000
 #: Nobody reads a thousand complaints about one body.
@@ -60,7 +62,7 @@ def read_json() -> Any:
 def _require_json() -> None:
     kind = request.mimetype
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise _failed("The body must be JSON.", [FieldError("body", "Content-Type must be application/json")])
+        raise UnsupportedMedia("The body must be JSON: Content-Type must be application/json.")
 
 
 def validate(model: type[B], value: dict[str, Any]) -> B:
@@ -119,7 +121,7 @@ def merge(target: Any, patch: Any) -> Any:
 def _read() -> bytes:
     data = request.get_data(cache=False)
     # Werkzeug refuses a Content-Length beyond the cap, but cuts a chunked body off at it without a word.
-    if request.content_length is None and len(data) >= MAX_BODY_BYTES:
+    if request.content_length is None and len(data) >= (request.max_content_length or MAX_BODY_BYTES):
         raise RequestEntityTooLarge
     return data
 

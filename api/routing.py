@@ -1,22 +1,30 @@
-"""Routes as data: one entry says path, permission, body and answer; Flask, the OpenAPI document and tests read it."""
+"""Routes as data: one entry says path, permission, body and answer; Flask, the OpenAPI document and tests read it.
+
+What has to hold for all of them follows from that, so that no route can miss it: what creates takes an Idempotency-Key,
+what writes is limited and leaves a row in the audit log.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
-from flask import Flask, Response
+from flask import Flask, Response, g, request
 from pydantic import BaseModel
+from werkzeug.routing import BaseConverter, Map
 
-from api import auth, parsing
+from api import auth, idempotency, limits, parsing
 from api.replies import reply
 from api.schemas import Body, Query
-from common.domain.errors import NotFound
+from common.domain.errors import Forbidden, NotFound, Unauthorized
 
 View = Callable[..., Any]
 V = TypeVar("V", bound=View)
+
+_WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class Facts(TypedDict, total=False):
@@ -30,8 +38,15 @@ class Facts(TypedDict, total=False):
     answer: type[BaseModel]
     paged: bool  # the answer is a page of `answer`
     status: int
+    statuses: tuple[int, ...]  # that it may answer with beside `status` and what the other facts imply
+    own_errors: tuple[int, ...]  # errors in the form of the answer, where what others defined says so
     hidden: bool  # not in the OpenAPI document
-    token: str  # "refresh": the Bearer is a refresh token
+    token: str  # what a route without permission takes: "refresh", "any" (both tokens), "key"
+    versioned: bool  # answers with an ETag: to read takes If-None-Match (304), to change If-Match (412)
+    idempotent: bool  # takes an Idempotency-Key; default: a POST that answers 201
+    limit: str  # the rate limit that counts it (api/limits.py), "" for none; the default is in Route.limit
+    audited: bool  # leaves a row in the audit log; default: what writes under /v1 behind a permission
+    max_bytes: int  # of the body; the default is in Route.max_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,46 @@ class Route:
     def permission(self) -> str | None:
         """What a caller must be allowed; None: anybody may call."""
         return self.facts.get("permission")
+
+    @property
+    def status(self) -> int:
+        """Of the answer when all is well."""
+        return self.facts.get("status", 200)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is there to change something."""
+        return self.method in _WRITING
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether it takes an Idempotency-Key: a key is somebody's, so only behind a permission."""
+        creates = self.method == "POST" and self.status == 201
+        return self.permission is not None and self.facts.get("idempotent", creates)
+
+    @property
+    def limit(self) -> str:
+        """The rate limit that counts it: what lets people in by address and account, the rest by who calls."""
+        if (given := self.facts.get("limit")) is not None:
+            return given
+        if (self.writes and self.path.startswith("/v1/auth/")) or (
+            self.permission is None and self.path.startswith("/v1/")
+        ):
+            return limits.AUTH
+        if self.writes:
+            return limits.WRITES
+        return limits.READS if self.path.startswith("/v1/") else ""
+
+    @property
+    def audited(self) -> bool:
+        """Whether each change that it makes stands in the audit log."""
+        changes = self.writes and self.path.startswith("/v1/") and self.permission is not None
+        return self.facts.get("audited", changes)
+
+    @property
+    def max_bytes(self) -> int:
+        """How large its body may be."""
+        return self.facts.get("max_bytes", parsing.MAX_ARRAY_BYTES if "items" in self.facts else parsing.MAX_BODY_BYTES)
 
 
 class Routes:
@@ -94,33 +149,95 @@ class Routes:
         return register
 
 
+class NotLiteral(BaseConverter):
+    """An id in a path, but not a word that is a path of its own there: DELETE /v1/invites/accept is 405, not 404."""
+
+    part_isolating = True
+
+    def __init__(self, url_map: Map, *words: str) -> None:
+        super().__init__(url_map)
+        self.regex = f"(?!(?:{'|'.join(map(re.escape, words))})$)[^/]+"
+
+
 def mount(app: Flask, routes: Iterable[Route]) -> None:
-    """Let Flask answer these routes."""
+    """Let Flask answer these routes; each endpoint is named by its method and path."""
+    app.url_map.converters["id"] = NotLiteral
+    mounted = list(routes)
+    words = _words(mounted)
+    for route in mounted:
+        name = f"{route.method} {route.path}"
+        app.add_url_rule(_rule(route.path, words), name, _endpoint(route), methods=[route.method])
+
+
+def _words(routes: Iterable[Route]) -> dict[str, list[str]]:
+    """Which words stand directly below a path."""
+    found: dict[str, set[str]] = {}
     for route in routes:
-        app.add_url_rule(route.path, f"{route.method} {route.path}", _endpoint(route), methods=[route.method])
+        above = ""
+        for part in route.path.split("/")[1:]:
+            if not part.startswith("<"):
+                found.setdefault(above, set()).add(part)
+            above = f"{above}/{part}"
+    return {above: sorted(parts) for above, parts in found.items()}
+
+
+def _rule(path: str, words: Mapping[str, Sequence[str]]) -> str:
+    """The path as Werkzeug takes it: an id never is one of the words that may stand in its place."""
+    made, above = "", ""
+    for part in path.split("/")[1:]:
+        taken = words.get(above, ()) if part.startswith("<") else ()
+        made += f"/<id({', '.join(map(repr, taken))}):{part[1:]}" if taken else f"/{part}"
+        above = f"{above}/{part}"
+    return made
 
 
 def _endpoint(route: Route) -> Callable[..., Response]:
-    """Permission first, then the path's ids, query and body; a stranger learns nothing from our complaints."""
+    """Who calls comes first, then the path's ids, query and body; a stranger learns nothing from our complaints."""
     facts = route.facts
-    body, query, status = facts.get("body"), facts.get("query"), facts.get("status", 200)
-    items = facts.get("items")
+    body, query, items = facts.get("body"), facts.get("query"), facts.get("items")
 
     def endpoint(**path: str) -> Response:
-        if route.permission is not None:
-            auth.require(route.permission)
+        g.operation = route.operation_id
+        request.max_content_length = route.max_bytes
+        _admit(route)
         arguments: dict[str, Any] = {name: _path_value(name, text) for name, text in path.items()}
         if query is not None:
             arguments["query"] = parsing.read_query(query)
+        sent: Any = None
         if body is not None:
-            value = parsing.read_object()
-            arguments["body"] = value if facts.get("merge") else parsing.validate(body, value)
+            sent = parsing.read_object()
+            arguments["body"] = sent if facts.get("merge") else parsing.validate(body, sent)
         if items is not None:
-            arguments["body"] = parsing.validate_all(items, parsing.read_array())
-        answer = route.view(**arguments)
-        return answer if isinstance(answer, Response) else reply(answer, status)
+            sent = parsing.read_array()
+            arguments["body"] = parsing.validate_all(items, sent)
+        if route.limit == limits.AUTH and isinstance(sent, dict) and isinstance(sent.get("email"), str):
+            limits.count_account(sent["email"])
+
+        def act() -> Response:
+            answer = route.view(**arguments)
+            return answer if isinstance(answer, Response) else reply(answer, route.status)
+
+        return idempotency.once(sent, act) if route.idempotent else act()
 
     return endpoint
+
+
+def _admit(route: Route) -> None:
+    """Who calls, whether they may, and whether they come too often. Who is not let in is counted too."""
+    if route.limit and (route.permission is None or route.limit == limits.AUTH):
+        limits.count_address(route.limit)
+    if route.permission is None:
+        return
+    try:
+        auth.require(route.permission)
+    except Unauthorized:
+        limits.count_address(limits.WRITES)
+        raise
+    except Forbidden:
+        limits.count_caller(route.limit or limits.WRITES)
+        raise
+    if route.limit:
+        limits.count_caller(route.limit)
 
 
 def _path_value(name: str, text: str) -> str:

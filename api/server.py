@@ -1,23 +1,41 @@
-"""The HTTP server: gunicorn with threads, configured by our settings and logging through our log."""
+"""The HTTP server: gunicorn with threads, configured by our settings and logging through our log.
+
+Threads are few, so nobody may hold one by being slow: a request that is not whole in time (TOCSIN_REQUEST_TIMEOUT) is
+read no further, and a client that takes nothing of its answer for 30 s is let go.
+"""
 
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException, UnsupportedTransferCoding
+from gunicorn.workers.gthread import TConn, ThreadWorker
 from prometheus_client import multiprocess
 
+from api.errors import PROBLEM_TYPE, code_of, problem_document
+from common.clock import monotonic_s
 from common.domain.errors import SettingsError
 from common.settings import Settings
 from common.spawn import die_with
 
 #: How long requests may go on after SIGTERM.
 _DRAIN_S = 20
+#: Without a byte of an answer being taken.
+_SEND_S = 30
+#: The most that gunicorn reads of a request's first line: its address and query.
+_LINE_BYTES = 8_190
+#: What cannot even be read as a request; anything else is 400.
+_UNREADABLE = {LimitRequestLine: 414, LimitRequestHeaders: 431, UnsupportedTransferCoding: 501}
 
 
 def serve(make_app: Callable[[Settings], Flask], settings: Settings) -> int:
@@ -38,12 +56,14 @@ class _Server(BaseApplication):  # type: ignore[misc]
         super().__init__()
 
     def load_config(self) -> None:
+        ImpatientWorker.patience_s = self._settings.request_timeout
         options: dict[str, Any] = {
             "bind": f"fd://{self._descriptor}",
             "workers": self._settings.api_workers,
             "threads": self._settings.api_threads,
-            "worker_class": "gthread",
+            "worker_class": f"{__name__}.{ImpatientWorker.__name__}",
             "graceful_timeout": _DRAIN_S,
+            "limit_request_line": _LINE_BYTES,
             "keepalive": 75,
             "logger_class": _Log,
             "control_socket_disable": True,
@@ -58,6 +78,50 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Flask:
         return self._make_app(self._settings)
+
+
+class ImpatientWorker(ThreadWorker):  # type: ignore[misc]
+    """Reads no further from whoever takes too long to say what they want.
+
+    A request that has been read is not touched by that: its answer goes out, however long it takes to make.
+    """
+
+    patience_s = 20
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._began: dict[TConn, float] = {}
+
+    def handle(self, conn: TConn) -> Any:
+        """One request, in one of the threads."""
+        self._began[conn] = monotonic_s()
+        try:
+            return super().handle(conn)
+        finally:
+            self._began.pop(conn, None)
+
+    def murder_pending(self) -> None:
+        """Where gunicorn's main thread, once a second, drops connections that never said anything."""
+        super().murder_pending()
+        late = monotonic_s() - self.patience_s
+        for conn in [conn for conn, began in self._began.copy().items() if began < late]:
+            # To the thread that reads, this is the end of the stream; to one that writes, nothing.
+            with suppress(OSError):
+                conn.sock.shutdown(socket.SHUT_RD)
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answer what is no request in the form of all other errors."""
+        if not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        status = HTTPStatus(_UNREADABLE.get(type(exc), 400))
+        body = problem_document(status, code_of(status), str(exc)[:200], str(uuid4())).encode()
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {PROBLEM_TYPE}\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        with suppress(OSError):
+            client.sendall(head.encode() + body)
 
 
 class _Log(Logger):  # type: ignore[misc]
@@ -78,6 +142,8 @@ def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Connections inherit it.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_S, 0))
     try:
         listener.bind((settings.bind, settings.port))
         listener.listen(2048)

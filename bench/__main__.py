@@ -146,7 +146,9 @@ def _plan(name: str, scenario: Scenario, steps: Sequence[int], arguments: argpar
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--scenario", choices=("all", *SCENARIOS), default="all")
-    parser.add_argument("--monitors", type=_numbers, help="how many; for throughput the steps, as in 3000,5000; for alerts the rules")
+    parser.add_argument(
+        "--monitors", type=_numbers, help="how many; for throughput the steps, as in 3000,5000; for alerts the rules"
+    )
     parser.add_argument("--interval", type=int, help="seconds between two checks of a monitor")
     parser.add_argument("--seconds", type=int, help="how long is measured")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (2)")

@@ -16,7 +16,7 @@ from bench.stack import ApiAccess
 CONNECTIONS = 4
 #: Alerts in one request, as a collector would send them.
 BATCH = 200
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 120.0
 
 
 def batches(documents: Iterator[dict[str, Any]], count: int) -> list[bytes]:

@@ -131,6 +131,7 @@ def _alerts(kept: Kept) -> str:
         "alerts/s, HTTP → incidents committed": lambda s: f"{s['incidents']['alerts_per_s']:,.0f}",
         "alerts/s, HTTP → ledger committed": lambda s: f"{s['ledger']['alerts_per_s']:,.0f}",
         "ledger rows/s on the way": lambda s: f"{s['ledger']['notifications_per_s']:,.0f}",
+        "alerts/s to the ledger, one channel a rule": lambda s: f"{s['ledger_one_channel']['alerts_per_s']:,.0f}",
         "99-fold fan-out, notifications/s": lambda s: f"{s['fan_out']['notifications_per_s']:,.0f}",
         "delivered to a loopback receiver /s": lambda s: _number(s["deliveries_per_s"]),
         "matched alone, alerts/s": lambda s: f"{s['matching']['alone_per_s']:,.0f}",

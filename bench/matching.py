@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Self
 
 import psycopg
 
 from api.platform import Platform
+from common import log
 from common.store.engine import Database, DatabaseRole
 
 _ALONE_S = 1.0
@@ -26,8 +28,9 @@ UPDATE organizations o SET routing_version = o.routing_version + 1 FROM one WHER
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Seconds to read and index everything, and to do it after one organization's change while alerts are matched;
-    the longest time that one alert waited meanwhile, and alerts matched a second in a quiet moment.
+    """The index: seconds to read and build it, and to do so after one organization's change.
+
+    Alerts are matched meanwhile: the longest time that one waited; how many are matched a second in a quiet moment.
     """
 
     build_s: float
@@ -48,7 +51,7 @@ class _Matcher:
         self.done = self.tenants = 0
         self.longest_s = 0.0
 
-    def __enter__(self) -> _Matcher:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -68,6 +71,7 @@ class _Matcher:
 
 def measure_matching(url: str, labels: Sequence[dict[str, str]]) -> Matching:
     """Build the index as an API process does, match, change one route, and match on."""
+    log.configure("bench", level="warning")
     platform = Platform(Database(url, DatabaseRole.WORKER, application="bench", pool_size=2))
     try:
         began = time.perf_counter()

@@ -114,7 +114,10 @@ def _alerts(figure: Figure, kept: Kept) -> None:
     sizes = kept["sizes"]
     numbers = [size["routes"] for size in sizes]
     left = _axes(figure, 121, title="alerts a second", x="rules", y="")
-    for name, key, colour, marker in (("to incidents", "incidents", GREEN, "o"), ("to the ledger", "ledger", BLUE, "s")):
+    for name, key, colour, marker in (
+        ("to incidents", "incidents", GREEN, "o"),
+        ("to the ledger", "ledger", BLUE, "s"),
+    ):
         left.plot(numbers, [s[key]["alerts_per_s"] for s in sizes], color=colour, marker=marker, label=name)
     right = _axes(figure, 122, title="index of all rules", x="rules", y="seconds")
     for name, key, colour, marker in (("build", "build_s", PURPLE, "o"), ("one change", "refresh_s", ORANGE, "s")):
@@ -123,8 +126,9 @@ def _alerts(figure: Figure, kept: Kept) -> None:
         axes.set_xscale("log")
         axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
         axes.minorticks_off()
-        axes.set_ylim(bottom=0)
         _legend(axes)
+    left.set_ylim(bottom=0)
+    right.set_yscale("log")
 
 
 #: {scenario: what draws it}.

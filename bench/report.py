@@ -107,6 +107,7 @@ def show_alerts(console: Console, sizes: Sequence[AlertSize]) -> None:
         "alerts to incidents /s": [f"{s.incidents.alerts_per_s:,.0f}" for s in sizes],
         "alerts to the ledger /s": [f"{s.ledger.alerts_per_s:,.0f}" for s in sizes],
         "its ledger rows /s": [f"{s.ledger.notifications_per_s:,.0f}" for s in sizes],
+        "the same, one channel a rule": [f"{s.ledger_one_channel.alerts_per_s:,.0f}" for s in sizes],
         "fan-out notifications /s": [f"{s.fan_out.notifications_per_s:,.0f}" for s in sizes],
         "deliveries /s": ["-" if s.deliveries_per_s is None else f"{s.deliveries_per_s:,.0f}" for s in sizes],
         "matched alone /s": [f"{s.matching.alone_per_s:,.0f}" for s in sizes],

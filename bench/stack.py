@@ -52,11 +52,11 @@ class Stack:
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self._plan = plan
         self._say = say
-        self._folder = Path(tempfile.mkdtemp(prefix="tocsin-bench-"))
-        self._folder.chmod(0o711)  # as root the database runs as another user, who has to pass
-        self.metrics_dir = self._folder / "metrics"
+        self.folder = Path(tempfile.mkdtemp(prefix="tocsin-bench-"))
+        self.folder.chmod(0o711)  # as root the database runs as another user, who has to pass
+        self.metrics_dir = self.folder / "metrics"
         self.encryption_keys = generate_key()
-        self.servers = EmbeddedServers(self._folder / "data", lambda _line: None)
+        self.servers = EmbeddedServers(self.folder / "data", lambda _line: None)
         self.roles: dict[str, subprocess.Popen[bytes]] = {}
         self._undo = ExitStack()
 
@@ -76,7 +76,7 @@ class Stack:
         self._undo.close()
 
     def _start(self) -> None:
-        self._undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        self._undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self._undo.callback(self.servers.stop)
         self._say("starting PostgreSQL, Valkey and the target")
         urls = self.servers.start()
@@ -90,14 +90,14 @@ class Stack:
             encryption_keys=SecretStr(self.encryption_keys),
             jwt_key=SecretStr(generate_key()),
             port=self._port,
-            data_dir=self._folder / "data",
+            data_dir=self.folder / "data",
             metrics_dir=self.metrics_dir,
             log_level="warning",
             log_format="json",
             rate_limit_writes=0,
         )
-        self._env = child_environment(settings, PYTHONPATH=str(ROOT))
-        self.target: Target = start_target(self._plan.target, self._folder / "target", self._env, ROOT, self._say)
+        self.env = child_environment(settings, PYTHONPATH=str(ROOT))
+        self.target: Target = start_target(self._plan.target, self.folder / "target", self.env, ROOT, self._say)
         self._undo.callback(end, [self.target.process])
         migrate_and_bootstrap(settings)
         self.database: psycopg.Connection[Any] = psycopg.connect(urls.database_url, autocommit=True)
@@ -132,7 +132,7 @@ class Stack:
         """Start the API as the product does; return when it answers."""
         self._say("starting the API")
         self._start_role("api")
-        credentials = json.loads((self._folder / "data" / CREDENTIALS_FILE).read_text(encoding="utf-8"))
+        credentials = json.loads((self.folder / "data" / CREDENTIALS_FILE).read_text(encoding="utf-8"))
         deadline = time.monotonic() + _FIRST_RESULT_WITHIN_S
         while time.monotonic() < deadline:
             self.check_alive()
@@ -148,9 +148,7 @@ class Stack:
         module = f"{name.split('-', maxsplit=1)[0]}.app"
         # Not the benchmark's working directory: PYTHONPATH alone says which tree is measured.
         with self._log(name).open("wb") as log:
-            self.roles[name] = spawn(
-                [sys.executable, "-m", module], env=self._env, cwd=self._folder, stdout=log.fileno()
-            )
+            self.roles[name] = spawn([sys.executable, "-m", module], env=self.env, cwd=self.folder, stdout=log.fileno())
 
     def check_alive(self) -> None:
         """Raise BenchError when a process that should run has ended."""
@@ -175,7 +173,7 @@ class Stack:
         }
 
     def _log(self, name: str) -> Path:
-        return self._folder / f"{name}.log"
+        return self.folder / f"{name}.log"
 
     def _last_words(self) -> str:
         lines = [

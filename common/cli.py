@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from common import keys, log, platform_commands, rotation
+from common import keys, log, platform_commands, rotation, user_commands
 from common.domain.errors import SettingsError, StackError
+from common.seed.command import seed
 from common.settings import load_settings
 from common.up import up as run_up
 
@@ -25,6 +26,8 @@ app = typer.Typer(
 )
 
 app.add_typer(platform_commands.app, name="platform-key")
+app.add_typer(user_commands.app, name="user")
+app.command()(seed)
 
 #: Exit status for a wrong setting or a stack that cannot run.
 EXIT_UNUSABLE = 2

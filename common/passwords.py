@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
@@ -18,6 +20,9 @@ _MEMORY_KIB = 19 * 1024
 
 _WAIT_S = 5.0
 
+#: Stored for who has no password: nothing fits it.
+NONE = ""
+
 
 class Passwords:
     """Hashes and checks passwords; at most `concurrent` at a time, so that a flood of logins cannot take all memory."""
@@ -29,10 +34,14 @@ class Passwords:
         self._nobody = self._hasher.hash("nobody has this password")
 
     def hash(self, password: str) -> str:
-        """The argon2id hash to store. Raises ValueError for a password that is too long."""
+        """The argon2id hash to store. Raises ValueError for a password that is too long.
+
+        Raises Unavailable when too many others wait for their turn.
+        """
         if len(password.encode()) > MAX_PASSWORD_BYTES:
             raise ValueError(f"a password has at most {MAX_PASSWORD_BYTES} bytes")
-        return self._hasher.hash(password)
+        with self._turn():
+            return self._hasher.hash(password)
 
     def verify(self, stored: str | None, password: str) -> bool:
         """Whether the password fits; without a stored hash it never does, after the same time.
@@ -41,11 +50,21 @@ class Passwords:
         """
         if len(password.encode(errors="replace")) > MAX_PASSWORD_BYTES:
             return False
+        with self._turn():
+            try:
+                return self._hasher.verify(stored or self._nobody, password) and bool(stored)
+            except (VerificationError, InvalidHashError):
+                return False
+
+    def outdated(self, stored: str) -> bool:
+        """Whether a stored hash was made with other parameters than today's."""
+        return self._hasher.check_needs_rehash(stored)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
         if not self._turns.acquire(timeout=_WAIT_S):
             raise Unavailable("Too many logins at once; try again.", retry_after_s=1)
         try:
-            return self._hasher.verify(stored or self._nobody, password) and bool(stored)
-        except (VerificationError, InvalidHashError):
-            return False
+            yield
         finally:
             self._turns.release()

@@ -29,7 +29,16 @@ from pydantic import (
 from common.domain.errors import SettingsError
 
 #: Only these may come from a file: the file's content, without the last newline, is the value.
-SECRET_FIELDS = ("database_url", "redis_url", "jwt_key", "encryption_keys", "admin_password", "smtp_url")
+SECRET_FIELDS = (
+    "database_url",
+    "redis_url",
+    "jwt_key",
+    "encryption_keys",
+    "admin_password",
+    "smtp_url",
+    "oidc_client_secret",
+    "deadman_url",
+)
 
 #: Characters that these need at least.
 _LEAST_LENGTH = {"jwt_key": 32, "admin_password": 12}
@@ -136,6 +145,87 @@ class Settings(BaseModel):
     mail_from: str = Field(
         "", alias="TOCSIN_MAIL_FROM", description="Sender of mails by that server, like tocsin@example.com."
     )
+    oidc_issuer: str = Field(
+        "",
+        alias="TOCSIN_OIDC_ISSUER",
+        description="Login through an OpenID Connect provider: its issuer, exactly as it names itself; unset: none. "
+        "The redirect URI to give it is <TOCSIN_PUBLIC_URL>/v1/auth/oidc/callback.",
+    )
+    oidc_client_id: str = Field(
+        "", alias="TOCSIN_OIDC_CLIENT_ID", description="What the provider calls this installation."
+    )
+    oidc_client_secret: SecretStr | None = Field(
+        None,
+        alias="TOCSIN_OIDC_CLIENT_SECRET",
+        description="The secret that goes with it; unset: a public client, by PKCE alone.",
+    )
+    oidc_scopes: str = Field(
+        "openid email profile", alias="TOCSIN_OIDC_SCOPES", description="What the provider is asked for."
+    )
+    oidc_auto_join: Literal["none", "admin", "editor", "viewer"] = Field(
+        "none",
+        alias="TOCSIN_OIDC_AUTO_JOIN",
+        description="Role of those whom the provider knows and we do not, in the first organization; none: only those "
+        "who are members or invited come in.",
+    )
+    oidc_allowed_domains: str = Field(
+        "",
+        alias="TOCSIN_OIDC_ALLOWED_DOMAINS",
+        description="Mail domains, comma-separated, that may log in through the provider; unset or *: all it vouches "
+        "for. Needed with TOCSIN_OIDC_AUTO_JOIN.",
+    )
+    deadman_url: SecretStr | None = Field(
+        None,
+        alias="TOCSIN_DEADMAN_URL",
+        description="Asked by GET as long as everything from scheduler to notifier works, so that something else can "
+        "raise the alarm when it is not asked any more.",
+    )
+    deadman_interval_s: int = Field(
+        60, ge=5, le=3600, alias="TOCSIN_DEADMAN_INTERVAL", description="How often that is, in seconds."
+    )
+    request_timeout: int = Field(
+        20,
+        ge=1,
+        le=600,
+        alias="TOCSIN_REQUEST_TIMEOUT",
+        description="Seconds within which a request has to be there whole; of a slower one nothing more is read.",
+    )
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=10,
+        alias="TOCSIN_TRUSTED_PROXIES",
+        description="How many reverse proxies stand before the API: so many hops of X-Forwarded-For and -Proto are "
+        "believed. 0: none, whoever connects is the client.",
+    )
+    cors_origins: str = Field(
+        "",
+        alias="TOCSIN_CORS_ORIGINS",
+        description="Origins, comma-separated, whose pages may use the API from a browser, like https://status.example.",
+    )
+    rate_limit_writes: int = Field(
+        100,
+        ge=0,
+        alias="TOCSIN_RATE_LIMIT_WRITES",
+        description="Writes a minute of one user or API key, or of an address where there is neither. 0: no limit.",
+    )
+    rate_limit_auth: int = Field(
+        30,
+        ge=0,
+        alias="TOCSIN_RATE_LIMIT_AUTH",
+        description="Logins, refreshes, registrations and the like a minute of one address, and as many on one account "
+        "from all addresses. 0: no limit.",
+    )
+    rate_limit_alerts: int = Field(
+        60_000,
+        ge=0,
+        alias="TOCSIN_RATE_LIMIT_ALERTS",
+        description="Requests a minute with alerts of one API key, each of up to 1,000 alerts: a guard against one "
+        "gone wild. Platform keys have none. 0: no limit.",
+    )
+    rate_limit_reads: int = Field(
+        0, ge=0, alias="TOCSIN_RATE_LIMIT_READS", description="Reads a minute of one user or API key. 0: no limit."
+    )
     result_retention_days: int = Field(
         30, ge=1, le=3650, alias="TOCSIN_RESULT_RETENTION_DAYS", description="How long results are kept."
     )
@@ -172,6 +262,19 @@ class Settings(BaseModel):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for part in _parts(value):
+            parts = urlsplit(part)
+            if (
+                parts.scheme not in ("http", "https")
+                or not parts.hostname
+                or part != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError(f"{part} is not an origin like https://status.example")
+        return value
+
     @field_validator("dns_servers", "canaries")
     @classmethod
     def _endpoints(cls, value: str, info: ValidationInfo) -> str:
@@ -196,6 +299,14 @@ class Settings(BaseModel):
             _smtp_server(value.get_secret_value())
         return value
 
+    @field_validator("deadman_url")
+    @classmethod
+    def _watcher(cls, value: SecretStr | None) -> SecretStr | None:
+        _check_url(value, "http", "https")
+        if value is not None and not urlsplit(value.get_secret_value()).hostname:
+            raise ValueError("is not a URL, look at its host and port")
+        return value
+
     @field_validator("mail_from")
     @classmethod
     def _mail_address(cls, value: str) -> str:
@@ -209,6 +320,22 @@ class Settings(BaseModel):
         least = _LEAST_LENGTH[str(info.field_name)]
         if isinstance(value, str) and len(value) < least:
             raise ValueError(f"must have at least {least} characters")
+        return value
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer(cls, value: str) -> str:
+        parts = urlsplit(value)
+        safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))
+        if value and not (safe and parts.hostname and not parts.query and not parts.fragment):
+            raise ValueError("must be an https:// URL without query (http:// only on this machine)")
+        return value
+
+    @field_validator("oidc_scopes")
+    @classmethod
+    def _asks_for_identity(cls, value: str) -> str:
+        if "openid" not in value.split():
+            raise ValueError("must hold openid")
         return value
 
     @model_validator(mode="after")
@@ -226,6 +353,22 @@ class Settings(BaseModel):
             raise ValueError("TOCSIN_SMTP_URL needs TOCSIN_MAIL_FROM: the sender of the mails")
         return self
 
+    @model_validator(mode="after")
+    def _provider_complete(self) -> Settings:
+        if self.oidc_issuer and not self.oidc_client_id:
+            raise ValueError("TOCSIN_OIDC_ISSUER needs TOCSIN_OIDC_CLIENT_ID")
+        if self.oidc_auto_join != "none" and not self.oidc_allowed_domains:
+            raise ValueError(
+                "TOCSIN_OIDC_AUTO_JOIN needs TOCSIN_OIDC_ALLOWED_DOMAINS: at a public provider everybody has an "
+                "account; * lets all of them in"
+            )
+        return self
+
+    @property
+    def oidc_domains(self) -> frozenset[str]:
+        """Mail domains that may log in through the provider; empty for all."""
+        return frozenset(part.lower() for part in _parts(self.oidc_allowed_domains)) - {"*"}
+
     @property
     def smtp_server(self) -> SmtpServer | None:
         """The installation's own mail server, if there is one."""
@@ -235,6 +378,11 @@ class Settings(BaseModel):
     def base_url(self) -> str:
         """Where people reach the API."""
         return self.public_url or f"http://{self.bind}:{self.port}"
+
+    @property
+    def cors_origin_list(self) -> tuple[str, ...]:
+        """Origins that may use the API from a browser."""
+        return _parts(self.cors_origins)
 
     @property
     def egress_allow_networks(self) -> tuple[str, ...]:
@@ -255,6 +403,15 @@ class Settings(BaseModel):
     def canary_list(self) -> tuple[str, ...]:
         """host:port of each canary."""
         return _parts(self.canaries)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _smtp_server(url: str) -> SmtpServer:

@@ -54,12 +54,15 @@ DELIVERY_LATENCY = Histogram(
     "tocsin_delivery_latency_seconds", "Event committed to its notification delivered.", buckets=_LAG_BUCKETS
 )
 OUTBOX_RELAYED = Counter("tocsin_outbox_relayed_total", "Outbox events led into the ledger.")
+EVENTS_UNROUTED = Counter("tocsin_events_unrouted_total", "Announcing events that no route led anywhere.")
+DEADMAN_PINGS = Counter("tocsin_deadman_pings_total", "Turns to tell something else that we live.", ["outcome"])
 
 # API
 API_REQUESTS = Counter("tocsin_api_requests_total", "Requests answered.", ["method", "route", "status"])
 API_DURATION = Histogram(
     "tocsin_api_request_duration_seconds", "Duration of one request.", ["method", "route"], buckets=_REQUEST_BUCKETS
 )
+INCIDENT_CACHE = Counter("tocsin_incident_cache_total", "Incidents looked for in the cache.", ["outcome"])
 ALERTS = Counter("tocsin_alerts_total", "Alerts taken in.", ["input", "outcome"])
 ALERT_OFFERS = Counter("tocsin_alert_offers_total", "Alerts times organizations that they concern, taken in.")
 PLATFORM_ROUTES = Gauge(

@@ -1,18 +1,20 @@
 """The notifier's process: `python -m notifier.app`. Several may run; the ledger's leases keep them apart.
 
 Threads: Dramatiq's consumers and workers, one event loop on which all sends run, one thread each that claims and
-settles, and the loops of relay, hints and sweeper. The main thread only watches.
+settles, and the loops of relays, hints and sweeper. The main thread only watches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import dramatiq
 
@@ -37,23 +39,35 @@ from common.process import main, require_urls, start_loop
 from common.settings import Settings
 from common.store.engine import Database, DatabaseRole, Listener, now_s
 from common.store.incidents import OUTBOX_CHANNEL
+from common.store.route_books import RouteBooks
 from common.vault import Vault
+from notifier.acknowledgements import LOOK_EVERY_S as EXPIRE_EVERY_S
+from notifier.acknowledgements import Acknowledgements
+from notifier.deadman import LOOK_EVERY_S as DEADMAN_EVERY_S
+from notifier.deadman import DeadMan, pinger
 from notifier.deliver import MAX_SENDS, Deliverer, Parts
 from notifier.hints import Hints
 from notifier.relay import Relay
+from notifier.reminders import LOOK_EVERY_S as REMIND_EVERY_S
+from notifier.reminders import Reminders
 from notifier.settle import Settler
+from notifier.silences import LOOK_EVERY_S as SETTLE_SILENCES_EVERY_S
+from notifier.silences import SilenceEnds
 from notifier.sweeper import Sweeper
 
 #: After SIGTERM: how long sends that are under way may take, a whole attempt and its commit; then the queue's threads.
 _DRAIN_S = 21.0
 _STOP_QUEUE_S = 3.0
 
+#: Relays side by side: while one waits for PostgreSQL, the other decides.
+_RELAYS = 2
+
 _LISTEN_S = 0.5
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-#: A claim is four statements at most; it says itself what went wrong before its caller stops waiting.
+#: A claim is eleven statements at most; it says itself what went wrong before its caller stops waiting.
 _STATEMENT_S = 10.0
-_CLAIM_S = 60.0
+_CLAIM_S = 120.0
 
 
 def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliverer] = Deliverer) -> int:
@@ -63,7 +77,7 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     events = EventLoop()
     broker = make_broker(redis_url, middleware=[events])
     database = Database(
-        database_url, DatabaseRole.WORKER, application="notifier", pool_size=5, statement_timeout_s=_STATEMENT_S
+        database_url, DatabaseRole.WORKER, application="notifier", pool_size=9, statement_timeout_s=_STATEMENT_S
     )
 
     def now() -> datetime:
@@ -74,8 +88,8 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     sweeper = Sweeper(database, clock, now)
     deliverer = deliverer_class(_parts(settings, database, now, sweeper.wake))
     hints = Hints(broker, sweeper.wake, now)
-    relay = Relay(database, hints.give, now)
-    listener = Listener(database, (OUTBOX_CHANNEL,))
+    books = RouteBooks()
+    silences = SilenceEnds(database, hints.give, now, books=books)
     _declare(broker, deliverer)
 
     worker = run_worker(broker, [NOTIFY_QUEUE])
@@ -84,10 +98,16 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
         return asyncio.run_coroutine_threadsafe(deliverer.deliver(), events.loop).result(_CLAIM_S)
 
     loops = [
-        start_loop("relay", lambda: relay.step() or _await_outbox(listener, stop), stop, idle_s=0),
+        *(_start_relay(database, Relay(database, hints.give, now, books=books), stop) for _ in range(_RELAYS)),
+        start_loop("silences", silences.step, stop, idle_s=SETTLE_SILENCES_EVERY_S),
         start_loop("hints", hints.step, stop, idle_s=0),
         start_loop("sweeper", lambda: sweeper.step(start_due), stop, idle_s=0),
+        start_loop("reminders", Reminders(database, now).step, stop, idle_s=REMIND_EVERY_S),
+        start_loop("acknowledgements", Acknowledgements(database, now).step, stop, idle_s=EXPIRE_EVERY_S),
     ]
+    if settings.deadman_url is not None:
+        dead_man = _dead_man(settings, settings.deadman_url.get_secret_value(), database, now, events.loop)
+        loops.append(start_loop("deadman", dead_man.step, stop, idle_s=DEADMAN_EVERY_S))
     log.get_logger().info("notifier_started", channel_types=sorted(CHANNELS))
     status = _watch(worker, stop)
     stop.set()
@@ -122,6 +142,14 @@ def _parts(settings: Settings, database: Database, now: Callable[[], datetime], 
         context=open_context(settings, vault, now, max_handles=2 * MAX_SENDS),
         wake=wake,
     )
+
+
+def _dead_man(
+    settings: Settings, url: str, database: Database, now: Callable[[], datetime], loop: asyncio.AbstractEventLoop
+) -> DeadMan:
+    holder = f"{socket.gethostname()}-{uuid4().hex[:8]}"
+    ping = pinger(url, settings.dns_server_list, loop)
+    return DeadMan(database, ping, now, holder=holder, interval_s=settings.deadman_interval_s)
 
 
 def _watch(worker: dramatiq.Worker, stop: threading.Event) -> int:
@@ -169,6 +197,11 @@ def _ids(payload: Any) -> list[str]:
         telemetry.MESSAGES_REFUSED.labels(NOTIFY_QUEUE).inc()
         raise UnreadableMessage("not a list of notifications that this version can read")
     return ids
+
+
+def _start_relay(database: Database, relay: Relay, stop: threading.Event) -> threading.Thread:
+    listener = Listener(database, (OUTBOX_CHANNEL,))
+    return start_loop("relay", lambda: relay.step() or _await_outbox(listener, stop), stop, idle_s=0)
 
 
 def _await_outbox(listener: Listener, stop: threading.Event) -> bool:

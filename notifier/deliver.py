@@ -1,4 +1,4 @@
-"""Claim notifications, send them, settle them: nothing is sent without a lease, and no transaction is open meanwhile.
+"""Claim messages, send them, settle them: nothing is sent without a lease, and no transaction is open meanwhile.
 
 All sends run on one event loop, each as a task of its own. The database is reached through two threads, one that
 claims and one that settles (notifier/settle.py). A channel has a limited number of sends under way, so that a receiver
@@ -14,18 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 
 from common import log, telemetry
 from common.channels.base import NO_SECRETS, Channel, Context, Destination, Unsendable
 from common.clock import monotonic_s
 from common.domain.delivery import SEND_DEADLINE_S, Attempt, Decision, Outcome, Poison, Standing, after_attempt
 from common.domain.matching import LedgerStatus
-from common.store import notifications
-from common.store.engine import Database
+from common.store import bundles, notifications
+from common.store.engine import Connection, Database
 from common.store.notifications import Claimed, Limits
 from common.store.settlements import Settlement
 from common.vault import SecretUnreadable, Vault
-from notifier.messages import build
+from notifier.messages import build, sort_out
 from notifier.settle import Settler
 
 #: Sends under way: in this process, and at one channel.
@@ -62,6 +63,8 @@ class Deliverer:
         self._busy_lock = threading.Lock()
         self._tasks: set[asyncio.Task[bool]] = set()
         self._closed = False
+        # The last channel that a look has covered; the next one goes on behind it.
+        self._looked_to = notifications.FIRST
 
     async def deliver(self, ids: Sequence[str] | None = None) -> int:
         """Claim what is due (of these ids, or of all) as far as there is room, and start sending; how many.
@@ -95,15 +98,20 @@ class Deliverer:
             return []
         now = self._now()
         with self._parts.database.begin() as connection:
-            if ids is not None:
-                claims = notifications.claim_named(connection, ids, limits, now)
-            else:
-                claims = notifications.claim_trials(connection, limits, now)
-                rest = Limits(limits.per_channel, limits.limit - len(claims), limits.busy)
-                claims += notifications.claim_due(connection, rest, now)
+            claims = self._claim(connection, ids, limits, now)
         with self._busy_lock:
             self._busy.update(claim.channel_id for claim in claims)
         return claims
+
+    def _claim(self, connection: Connection, ids: Sequence[str] | None, limits: Limits, now: datetime) -> list[Claimed]:
+        if ids is not None:
+            claims = bundles.claim_bundles(connection, bundles.channels_of(connection, ids), limits, now)
+            return claims + notifications.claim_named(connection, ids, limits.after(claims), now)
+        channels = notifications.waiting_channels(connection, after=self._looked_to)
+        self._looked_to = channels[-1] if channels else notifications.FIRST
+        claims = bundles.claim_trials(connection, limits, now)
+        claims += bundles.claim_bundles(connection, channels, limits.after(claims), now)
+        return claims + notifications.claim_due(connection, channels, limits.after(claims), now)
 
     async def settle(self, settlement: Settlement) -> bool:
         """Settle an attempt and report it; whether more can be claimed."""
@@ -117,13 +125,23 @@ class Deliverer:
         if channel is None:
             raise Unsendable(Poison.CHANNEL_TYPE_UNKNOWN, f"this version knows no channel of type {claim.channel_type}")
         destination = Destination(claim.channel_id, claim.channel_config, self._open(claim))
-        return await channel.send(build((claim,)), destination, self._parts.context)
+        return await channel.send(build(claim.together), destination, self._parts.context)
 
     async def _carry(self, claim: Claimed) -> bool:
+        sound, spoilt = sort_out(claim)
+        for one in spoilt:
+            # What can never be told must not hold back what leaves with it.
+            attempt = Attempt(Outcome.REJECTED, error="no usable snapshot", poison=Poison.MESSAGE_INVALID)
+            await self._conclude(one, attempt, 0.0)
+        if sound is None:
+            return True
         started = monotonic_s()
-        attempt = await self._attempt(claim)
+        attempt = await self._attempt(sound)
         duration_s = monotonic_s() - started
         telemetry.DELIVERY_DURATION.labels(claim.channel_type).observe(duration_s)
+        return await self._conclude(sound, attempt, duration_s)
+
+    async def _conclude(self, claim: Claimed, attempt: Attempt, duration_s: float) -> bool:
         now = self._now()
         decision = after_attempt(attempt, Standing(claim.first_attempt_at, claim.failures, claim.failing_since), now)
         return await self.settle(Settlement(claim, attempt, decision, duration_s * 1000, now))
@@ -173,7 +191,13 @@ _EVENTS: Mapping[LedgerStatus, str] = {
 
 
 def _report(settlement: Settlement, *, ours: bool) -> None:
-    claim, attempt, decision = settlement.claim, settlement.attempt, settlement.decision
+    """A line per notification, so that each incident's story can be followed."""
+    for claim in settlement.claim.together:
+        _report_one(claim, settlement, ours=ours)
+
+
+def _report_one(claim: Claimed, settlement: Settlement, *, ours: bool) -> None:
+    attempt, decision = settlement.attempt, settlement.decision
     latency_s = (settlement.at - claim.event_at).total_seconds()
     logger = log.get_logger().bind(
         correlation_id=claim.correlation_id,
@@ -185,6 +209,8 @@ def _report(settlement: Settlement, *, ours: bool) -> None:
         status_code=attempt.status_code,
         duration_ms=round(settlement.duration_ms, 1),
     )
+    if claim.message_id is not None:
+        logger = logger.bind(message_id=claim.message_id)
     if not ours:
         # Our lease ran out and somebody else has (or had) the notification: theirs is the word that counts.
         logger.warning("notification_lease_lost", outcome=attempt.outcome.value)

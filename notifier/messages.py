@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
@@ -36,6 +37,34 @@ def build(claims: Sequence[Claimed]) -> Message:
         body=_encode({**body, "v": BODY_VERSION}),
         events=events,
     )
+
+
+def sort_out(claim: Claimed) -> tuple[Claimed | None, list[Claimed]]:
+    """What of a message can be told (None: nothing), and what cannot: each alone, with all after it in its incident.
+
+    One on its own is always told; its channel says what is wrong with it.
+    """
+    if not claim.others:
+        return claim, []
+    sound: list[Claimed] = []
+    spoilt: list[Claimed] = []
+    silent: set[str] = set()
+    for one in claim.together:
+        alone = replace(one, others=())
+        if one.incident_id not in silent and _usable(one):
+            sound.append(alone)
+        else:
+            silent.add(one.incident_id)
+            spoilt.append(alone)
+    return (replace(sound[0], others=tuple(sound[1:])) if sound else None), spoilt
+
+
+def _usable(claim: Claimed) -> bool:
+    try:
+        _documents(claim.snapshot)
+    except Unsendable:
+        return False
+    return True
 
 
 def _event(claim: Claimed) -> Event:

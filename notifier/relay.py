@@ -11,13 +11,16 @@ from datetime import datetime, timedelta
 
 from common import log, telemetry
 from common.domain.errors import Contended
-from common.domain.matching import ANNOUNCING, STATUS_OF, announced, recipients
-from common.store import notifications, outbox
+from common.store import cooldowns, fallbacks, ledger, outbox
 from common.store.engine import Connection, Database
-from common.store.notifications import NewNotification, Refused
-from common.store.outbox import Concerned, OutboxRow
+from common.store.notifications import Refused
+from common.store.outbox import OutboxRow, Taken
+from common.store.route_books import RouteBooks
+from notifier.destinations import decide
 
+#: Events in one transaction, and ledger rows, unless one event makes more: their organizations are held meanwhile.
 BATCH = 500
+MOST_ROWS = 4_000
 
 #: How often events that nobody announces get their numbers, and how long before its commit an event may have got its
 #: id: longer than any transaction is allowed to last.
@@ -29,7 +32,10 @@ SET_ASIDE = timedelta(minutes=5)
 
 
 class Relay:
-    """Relays batches; `hint` is told the ids of pending notifications after each commit."""
+    """Relays batches; `hint` is told the ids of what may leave after each commit.
+
+    Several work side by side, each on the organizations that it holds; in one process they share `books`.
+    """
 
     def __init__(
         self,
@@ -37,14 +43,16 @@ class Relay:
         hint: Callable[[Sequence[str]], None],
         now: Callable[[], datetime],
         *,
+        books: RouteBooks | None = None,
         batch: int = BATCH,
     ) -> None:
         self._database = database
         self._hint = hint
         self._now = now
         self._batch = self._limit = batch
+        self._books = RouteBooks() if books is None else books
         self._set_aside: dict[str, datetime] = {}
-        self._taken: list[OutboxRow] = []
+        self._taken: Sequence[OutboxRow] = []
         # The first numbering looks at all events: whatever happened while no relay ran.
         self._numbered_to: datetime | None = None
         self._number_at = now()
@@ -56,25 +64,28 @@ class Relay:
         if now >= self._number_at:
             self._number(now)
         try:
-            pending = self._relay(now)
+            taken, hint = self._relay(now)
         except Contended:
             return True  # the same again, now
         except Refused as error:
             self._narrow(error, now)
             return True
-        if not self._taken:
+        if not taken:
             return False
-        self._limit = min(self._limit * 2, self._batch)
-        telemetry.OUTBOX_RELAYED.inc(len(self._taken))
-        if pending:
-            self._hint(pending)
+        # Fewer next time when they made too many rows, else more again.
+        self._limit = taken if taken < len(self._taken) else min(self._limit * 2, self._batch)
+        telemetry.OUTBOX_RELAYED.inc(taken)
+        if hint:
+            self._hint(hint)
         return True
 
-    def _relay(self, now: datetime) -> list[str]:
+    def _relay(self, now: datetime) -> tuple[int, list[str]]:
+        """How many events were relayed, and the ids of the notifications that may leave now."""
         self._taken = []
         with self._database.begin() as connection:
-            self._taken = outbox.claim(connection, limit=self._limit, excluded=list(self._set_aside))
-            return relay(connection, self._taken, now) if self._taken else []
+            taken = outbox.claim(connection, limit=self._limit, excluded=list(self._set_aside))
+            self._taken = taken.rows
+            return relay(connection, taken, self._books, now) if taken.rows else (0, [])
 
     def _narrow(self, error: Refused, now: datetime) -> None:
         """Halve the batch until the row that PostgreSQL refuses is alone, then go on without its incident."""
@@ -107,30 +118,17 @@ class Relay:
             self._numbered_to = now - LONGEST_TRANSACTION
 
 
-def relay(connection: Connection, rows: Sequence[OutboxRow], now: datetime) -> list[str]:
-    """Number these claimed events, write their ledger rows, delete them; the ids of the pending notifications."""
+def relay(connection: Connection, taken: Taken, books: RouteBooks, now: datetime) -> tuple[int, list[str]]:
+    """Write the ledger rows of claimed events, number them, take them away.
+
+    How many (the first ones; those that make too many rows are left), and the ids of what may leave now.
+    """
+    rules = books.of(connection, taken.versions)
+    found = decide(connection, taken.rows, rules, now, most=MOST_ROWS)
+    rows = taken.rows[: found.events]
     outbox.number(connection, [row.incident_id for row in rows])
-    ledger = _match_all(rows, outbox.concerned(connection, rows))
-    pending = notifications.write(connection, ledger, now)
+    written = ledger.write(connection, found.rows, now)
+    given = fallbacks.hand_over(connection, written.unheard, now)
+    cooldowns.note(connection, found.cooldowns, now)
     outbox.delete(connection, rows)
-    return pending
-
-
-def _match_all(rows: Sequence[OutboxRow], concerned: Concerned) -> list[NewNotification]:
-    """Decide event by event: whoever hears of an opening in this batch has heard of it when its end comes."""
-    ledger: list[NewNotification] = []
-    for row in rows:
-        heard = concerned.heard.setdefault(row.incident_id, set())
-        found = recipients(row.type, concerned.candidates.get(row.org_id, ()), heard)
-        if not found:
-            log.get_logger().warning("event_unrouted", incident_id=row.incident_id, event_type=row.type.value)
-        for recipient in found:
-            status = STATUS_OF[recipient.match]
-            if row.type in ANNOUNCING and announced(status, unknown_outcome=False):
-                heard.add(recipient.channel_id)
-            ledger.append(
-                NewNotification(
-                    row.org_id, row.event_id, row.incident_id, recipient.channel_id, row.type, status, recipient.match
-                )
-            )
-    return ledger
+    return len(rows), written.due + given

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from itertools import accumulate
 
 from common import log
 from common.domain.errors import Contended, Unavailable
@@ -18,6 +19,7 @@ from common.store.engine import Database
 from common.store.notifications import Refused
 from common.store.settlements import Settled, Settlement
 
+#: Notifications in one transaction, or the one message that has more.
 _GROUP = 200
 _PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -46,7 +48,8 @@ class Settler:
 
     async def _write_all(self) -> None:
         while self._waiting:
-            group, self._waiting = self._waiting[:_GROUP], self._waiting[_GROUP:]
+            count = _within(self._waiting)
+            group, self._waiting = self._waiting[:count], self._waiting[count:]
             await self._write(group)
 
     async def _write(self, group: Sequence[_Waiting]) -> None:
@@ -98,3 +101,9 @@ class Settler:
         with self._database.begin() as connection:
             settlements.set_aside(connection, settlement.claim)
         return Settled(frozenset(), more=True)
+
+
+def _within(waiting: Sequence[_Waiting]) -> int:
+    """How many settlements fit into one transaction, at least one."""
+    sizes = accumulate(len(settlement.claim.together) for settlement, _ in waiting)
+    return max(1, sum(size <= _GROUP for size in sizes))

@@ -17,7 +17,7 @@ from common.clock import DatabaseClock
 from common.domain.errors import Unavailable
 from common.process import main, require_urls, run_steps, start_loop
 from common.settings import Settings
-from common.store import alerts, schedule
+from common.store import alerts, audit_log, cooldowns, idempotency_keys, schedule
 from common.store.engine import Database, DatabaseRole
 from scheduler.dispatch import Dispatcher, watch_backlogs
 from scheduler.lease import Lease
@@ -50,6 +50,8 @@ def run(settings: Settings, stop: threading.Event) -> int:
     start_loop("reaper", lambda: _reap(dispatcher, reaper, clock), stop, idle_s=_REAP_EVERY_S)
     start_loop("partitions", lambda: _keep_partitions(database, settings), stop, idle_s=_PARTITIONS_EVERY_S)
     start_loop("alert_retention", lambda: _forget_alerts(database), stop, idle_s=_FORGET_EVERY_S)
+    start_loop("cooldown_retention", lambda: _forget_cooldowns(database), stop, idle_s=_FORGET_EVERY_S)
+    start_loop("request_retention", lambda: _forget_requests(database), stop, idle_s=_FORGET_EVERY_S)
     log.get_logger().info("scheduler_started", holder=holder)
     run_steps("dispatch", dispatcher.step, stop, idle_s=TICK_MS / 1000)
     # A renewal under way would take the lease again, for nobody.
@@ -93,6 +95,21 @@ def _forget_alerts(database: Database) -> bool:
     if forgotten:
         log.get_logger().info("alert_identities_forgotten", count=forgotten)
     return forgotten > 0
+
+
+def _forget_cooldowns(database: Database) -> bool:
+    with database.begin() as connection:
+        return cooldowns.forget(connection) > 0
+
+
+def _forget_requests(database: Database) -> bool:
+    with database.begin() as connection:
+        keys = idempotency_keys.forget(connection)
+    with database.begin() as connection:
+        entries = audit_log.forget(connection)
+    if keys or entries:
+        log.get_logger().info("requests_forgotten", idempotency_keys=keys, audit_entries=entries)
+    return keys + entries > 0
 
 
 if __name__ == "__main__":

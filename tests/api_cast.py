@@ -135,12 +135,14 @@ class World:
 
 
 def settings_for(database_url: str, redis_url: str, **more: Any) -> Settings:
+    """Without rate limits, unless a test asks for them."""
+    limits = {"rate_limit_writes": 0, "rate_limit_auth": 0}
     return Settings(
         database_url=SecretStr(database_url),
         redis_url=SecretStr(redis_url),
         jwt_key=SecretStr(JWT_KEY),
         encryption_keys=SecretStr(generate_key()),
-        **more,
+        **{**limits, **more},
     )
 
 
@@ -180,3 +182,4 @@ def world(databases: Databases, database_url: str, redis_url: str) -> Iterator[W
     services.database.dispose()
     services.platform.close()
     services.broker.client.close()
+    services.incident_cache.close()

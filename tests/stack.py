@@ -106,6 +106,7 @@ class Roles:
             "REDIS_URL": redis_url,
             "TOCSIN_ENCRYPTION_KEYS": generate_key(),
             "TOCSIN_LOG_FORMAT": "json",
+            "TOCSIN_RATE_LIMIT_WRITES": "0",
             **environ,
         }
         self._started: list[RoleProcess] = []

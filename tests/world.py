@@ -21,7 +21,7 @@ from common.domain.egress import EgressMode, EgressRules
 from common.domain.incident import EventType, Severity, Status
 from common.http.engine import HttpEngine
 from common.http.resolver import Resolver
-from common.store import incidents
+from common.store import incident_changes, incidents
 from common.store.engine import Database
 from common.store.incidents import Alteration, Deed, Opening
 from common.vault import Vault, generate_key
@@ -87,7 +87,7 @@ class World:
 
     def comment(self, incident: str) -> None:
         with self.worker.begin() as connection:
-            incidents.comment(
+            incident_changes.comment(
                 connection,
                 org_id=self.org_id,
                 incident_id=incident,

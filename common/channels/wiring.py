@@ -21,11 +21,12 @@ def open_context(settings: Settings, vault: Vault, now: Callable[[], datetime], 
         base_url=settings.base_url,
         network=Network(way.resolver, way.rules),
         links=Links(vault, settings.base_url),
-        mail=_mail_server(settings),
+        mail=mail_server(settings),
     )
 
 
-def _mail_server(settings: Settings) -> MailServer | None:
+def mail_server(settings: Settings) -> MailServer | None:
+    """The installation's own mail server, if it has one."""
     found = settings.smtp_server
     if found is None:
         return None

@@ -38,7 +38,8 @@ class Outcome(StrEnum):
 #: Keys under which Tocsin itself opens incidents, and the platform's; nobody else's alert may touch those.
 MONITOR_KEYS = "monitor:"
 PLATFORM_KEYS = "platform:"
-RESERVED_KEYS = (MONITOR_KEYS, PLATFORM_KEYS)
+CHANNEL_KEYS = "channel:"
+RESERVED_KEYS = (MONITOR_KEYS, PLATFORM_KEYS, CHANNEL_KEYS)
 
 #: Identities that we derive; an alert_id never begins like this.
 DERIVED_IDS = "tocsin:"

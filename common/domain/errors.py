@@ -10,7 +10,10 @@ TocsinError                code, message, details
 │   ├── Forbidden              403 FORBIDDEN
 │   ├── NotFound               404 <RESOURCE>_NOT_FOUND
 │   ├── Conflict               409 CONFLICT (or a more exact code)
-│   └── Throttled              429 RATE_LIMITED; `retry_after_s`
+│   │   └── StillRunning           409 IDEMPOTENCY_KEY_IN_USE; `retry_after_s`
+│   ├── PreconditionFailed     412 PRECONDITION_FAILED
+│   ├── UnsupportedMedia       415 UNSUPPORTED_MEDIA_TYPE
+│   └── Throttled              429 RATE_LIMIT_EXCEEDED; `retry_after_s`
 ├── Unavailable            503: a part that we need is away; `retry_after_s`
 │   └── Contended              503: lost a race for rows (deadlock, lock timeout): the same again, now
 └── DomainError            a rule of the pure core was broken: a bug, never user input
@@ -105,11 +108,35 @@ class Conflict(RequestError):
     code = "CONFLICT"
 
 
+class StillRunning(Conflict):
+    """Another request with the same idempotency key is under way; `retry_after_s` later its answer is there."""
+
+    code = "IDEMPOTENCY_KEY_IN_USE"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class PreconditionFailed(RequestError):
+    """What the caller has seen is no longer how things are (If-Match)."""
+
+    status = 412
+    code = "PRECONDITION_FAILED"
+
+
+class UnsupportedMedia(RequestError):
+    """The body is of a kind that we do not read."""
+
+    status = 415
+    code = "UNSUPPORTED_MEDIA_TYPE"
+
+
 class Throttled(RequestError):
     """Too often; the caller may try again after `retry_after_s`."""
 
     status = 429
-    code = "RATE_LIMITED"
+    code = "RATE_LIMIT_EXCEEDED"
 
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -42,10 +43,15 @@ class EventType(StrEnum):
     EASED = "eased"
     ACKNOWLEDGED = "acknowledged"
     RESOLVED = "resolved"
+    REMINDER = "reminder"
+    UPDATED = "updated"  # people changed fields
+    ASSIGNED = "assigned"
+    ACKNOWLEDGEMENT_EXPIRED = "acknowledgement_expired"
     COMMENTED = "commented"
 
 
-#: {status: statuses it may go to}; the same status again is accepted and changes nothing.
+#: {status: statuses that it may be set to}; the same status again is accepted and changes nothing. What nobody sets
+#: is the way back from an acknowledgement whose time is over: see `ACKNOWLEDGEMENT_EXPIRED`.
 TRANSITIONS: MappingProxyType[Status, tuple[Status, ...]] = MappingProxyType(
     {
         Status.OPEN: (Status.ACKNOWLEDGED, Status.RESOLVED),
@@ -56,10 +62,26 @@ TRANSITIONS: MappingProxyType[Status, tuple[Status, ...]] = MappingProxyType(
 
 #: Events that people are told of; all others stay in the timeline.
 ANNOUNCED: frozenset[EventType] = frozenset(
-    {EventType.OPENED, EventType.ESCALATED, EventType.ACKNOWLEDGED, EventType.RESOLVED},
+    {
+        EventType.OPENED,
+        EventType.ESCALATED,
+        EventType.ACKNOWLEDGED,
+        EventType.RESOLVED,
+        EventType.REMINDER,
+        EventType.ACKNOWLEDGEMENT_EXPIRED,
+    },
 )
 
+#: What an event is called where people are told of it, if not by its own name: it reminds those who heard before.
+TOLD_AS: MappingProxyType[EventType, EventType] = MappingProxyType(
+    {EventType.ACKNOWLEDGEMENT_EXPIRED: EventType.REMINDER},
+)
+
+#: Labels that an incident may be given by hand.
+MAX_LABELS = 50
+
 _PRIORITY_OF = MappingProxyType({Severity.CRITICAL: Priority.P1, Severity.ERROR: Priority.P2})
+_SEVERITY_OF = MappingProxyType({Priority.P1: Severity.CRITICAL, Priority.P2: Severity.ERROR})
 _BY_BADNESS = (Severity.INFO, Severity.WARNING, Severity.ERROR, Severity.CRITICAL)
 _SPELLINGS = MappingProxyType({"ack": Status.ACKNOWLEDGED, **{status.value: status for status in Status}})
 
@@ -93,6 +115,21 @@ def move(current: Status, wanted: Status) -> bool:
 def priority_of(severity: Severity) -> Priority:
     """Critical is P1, error is P2, everything milder is P3."""
     return _PRIORITY_OF.get(severity, Priority.P3)
+
+
+def merge_labels(labels: Mapping[str, str], patch: Mapping[str, str | None] | None) -> dict[str, str]:
+    """The labels with a merge patch: None removes one, or all. Raises ValidationFailed for too many."""
+    if patch is None:
+        return {}
+    merged = {name: value for name, value in {**labels, **patch}.items() if value is not None}
+    if len(merged) > max(MAX_LABELS, len(labels)):
+        raise ValidationFailed("Some fields are wrong.", details=[FieldError("labels", f"at most {MAX_LABELS} labels")])
+    return merged
+
+
+def severity_of(priority: Priority) -> Severity:
+    """P1 is critical, P2 is error, P3 is warning."""
+    return _SEVERITY_OF.get(priority, Severity.WARNING)
 
 
 def severity_for(monitor_severity: Severity, health: Health) -> Severity:

@@ -1,4 +1,4 @@
-"""Users, their sessions, and organizations: how one begins and how it ends.
+"""Users, their passwords and sessions, and organizations: how one begins and how it ends.
 
 A session is a family of refresh tokens: every refresh uses one up and adds the next. A token that is used twice was
 stolen, by whoever came second or first, so the whole family is revoked.
@@ -42,11 +42,29 @@ UPDATE refresh_tokens SET revoked_at = clock_timestamp()
  WHERE org_id = %(org_id)s AND family_id = %(family_id)s AND revoked_at IS NULL
 """
 
-_ORGANIZATION = "SELECT id::text, name FROM organizations WHERE id = %(org_id)s"
+# Every session of a user, in all organizations, but the one that is kept.
+_END_SESSIONS = "SELECT auth_end_sessions(%(user_id)s::uuid, %(kept)s::uuid)"
 
-# Bootstrap, as tocsin_owner and under the migration lock: nobody else can come between look and insert.
+# Whether the password that was checked still holds, until this transaction ends.
+_HOLD = "SELECT auth_hold_password(%(user_id)s::uuid, %(checked)s)"
+_REHASH = "SELECT auth_rehash(%(user_id)s::uuid, %(checked)s, %(new)s)"
+_REPLACE_HASH = "SELECT auth_set_password(%(user_id)s::uuid, %(checked)s, %(new)s, %(kept)s::uuid)"
+_HASH = "SELECT password_hash FROM users WHERE id = %(user_id)s"
+
+# A new user; no row's id when the address is taken.
+_NEW_USER = "SELECT auth_add_user(%(user_id)s::uuid, %(email)s, %(name)s, %(hash)s, %(verified)s)::text"
+
+# Where a user is a member, the oldest membership first.
+_MEMBERSHIPS = "SELECT org_id::text AS id, name, role FROM auth_memberships(%(user_id)s::uuid)"
+
+_ORGANIZATION = "SELECT id::text, name, created_at FROM organizations WHERE id = %(org_id)s"
+_RENAME = "UPDATE organizations SET name = %(name)s WHERE id = %(org_id)s RETURNING id::text, name, created_at"
+
+# Bootstrap, as tocsin_owner and under the migration lock: nobody else can come between look and insert. The two below
+# are also what a registration does, in a transaction that stands in the new organization.
 _ANY_ORGANIZATION = "SELECT 1 FROM organizations LIMIT 1"
 _ADD_ORGANIZATION = "INSERT INTO organizations (id, name) VALUES (%(org_id)s, %(name)s)"
+# As tocsin_owner: the operator's own users.
 _ADD_USER = """
 INSERT INTO users (id, email, name, password_hash) VALUES (%(user_id)s, lower(%(email)s), %(name)s, %(password_hash)s)
 """
@@ -64,14 +82,21 @@ _REMOVE = (
     "SELECT 1 FROM notifications WHERE org_id = %(org_id)s ORDER BY id FOR UPDATE",
     "DELETE FROM delivery_attempts WHERE org_id = %(org_id)s",
     "DELETE FROM notifications WHERE org_id = %(org_id)s",
+    "DELETE FROM reminders WHERE org_id = %(org_id)s",
     "DELETE FROM alerts WHERE org_id = %(org_id)s",
     "DELETE FROM incident_events WHERE org_id = %(org_id)s",
     "DELETE FROM incidents WHERE org_id = %(org_id)s",
+    "DELETE FROM route_cooldowns WHERE org_id = %(org_id)s",
+    "DELETE FROM routes WHERE org_id = %(org_id)s",
+    "DELETE FROM silences WHERE org_id = %(org_id)s",
     "DELETE FROM channels WHERE org_id = %(org_id)s",
     f"DELETE FROM results WHERE {_ITS_MONITORS}",
     f"DELETE FROM result_details WHERE {_ITS_MONITORS}",
     "DELETE FROM monitors WHERE org_id = %(org_id)s",
     "DELETE FROM refresh_tokens WHERE org_id = %(org_id)s",
+    "DELETE FROM idempotency_keys WHERE org_id = %(org_id)s",
+    "DELETE FROM audit_log WHERE org_id = %(org_id)s",
+    "DELETE FROM invites WHERE org_id = %(org_id)s",
     "DELETE FROM api_keys WHERE org_id = %(org_id)s",
     """
     WITH left_over AS (DELETE FROM memberships WHERE org_id = %(org_id)s RETURNING user_id)
@@ -160,9 +185,68 @@ def revoke_family(connection: Connection, *, org_id: str, family_id: str) -> Non
     connection.exec_driver_sql(_REVOKE_FAMILY, {"org_id": org_id, "family_id": family_id})
 
 
+def end_sessions(connection: Connection, user_id: str, *, kept_family: str | None = None) -> None:
+    """End every session of a user, in all their organizations, but the one that is kept."""
+    connection.exec_driver_sql(_END_SESSIONS, {"user_id": user_id, "kept": kept_family})
+
+
+def hold_password(connection: Connection, *, user_id: str, checked: str, new: str | None = None) -> bool:
+    """Whether the hash that was checked is still the user's, and stays it until this transaction ends.
+
+    `new` is the same password's hash under newer parameters, to be stored instead.
+    """
+    values = {"user_id": user_id, "checked": checked, "new": new}
+    # Never first one and then the other: two logins of a user would wait for each other.
+    return connection.exec_driver_sql(_HOLD if new is None else _REHASH, values).scalar() is True
+
+
+def password_of(connection: Connection, user_id: str) -> str:
+    """The hash of a member's password."""
+    return str(connection.exec_driver_sql(_HASH, {"user_id": user_id}).scalar_one())
+
+
+def set_password(connection: Connection, *, user_id: str, checked: str, new: str, kept_family: str) -> bool:
+    """Replace the hash that was checked and end all other sessions; False when somebody was faster."""
+    values = {"user_id": user_id, "checked": checked, "new": new, "kept": kept_family}
+    return connection.exec_driver_sql(_REPLACE_HASH, values).scalar() is True
+
+
+@dataclass(frozen=True, slots=True)
+class NewUser:
+    """A user to be made. `verified`: the address is known to be theirs; `password_hash` "": they have no password."""
+
+    email: str
+    name: str
+    password_hash: str = field(repr=False)
+    verified: bool
+
+
+def new_user(connection: Connection, user: NewUser) -> str | None:
+    """Make a user, member of nothing yet; their id, None when the address is taken."""
+    values = {
+        "user_id": str(uuid7()),
+        "email": user.email,
+        "name": user.name,
+        "hash": user.password_hash,
+        "verified": user.verified,
+    }
+    user_id: str | None = connection.exec_driver_sql(_NEW_USER, values).scalar()
+    return user_id
+
+
+def memberships(connection: Connection, user_id: str) -> list[dict[str, Any]]:
+    """{id, name, role} of every organization where a user is a member; none for a disabled one."""
+    return [dict(row) for row in connection.exec_driver_sql(_MEMBERSHIPS, {"user_id": user_id}).mappings()]
+
+
 def organization(connection: Connection, org_id: str) -> dict[str, Any]:
-    """{id, name} of an organization."""
+    """{id, name, created_at} of an organization."""
     return dict(connection.exec_driver_sql(_ORGANIZATION, {"org_id": org_id}).mappings().one())
+
+
+def rename_organization(connection: Connection, org_id: str, name: str) -> dict[str, Any]:
+    """Give an organization another name."""
+    return dict(connection.exec_driver_sql(_RENAME, {"org_id": org_id, "name": name}).mappings().one())
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +306,9 @@ def remove_organization(connection: Connection, org_id: str) -> None:
         connection.exec_driver_sql(statement, {"org_id": org_id})
 
 
-def add_organization(connection: Connection, name: str) -> str:
+def add_organization(connection: Connection, name: str, org_id: str = "") -> str:
     """A new organization; its id."""
-    org_id = str(uuid7())
+    org_id = org_id or str(uuid7())
     connection.exec_driver_sql(_ADD_ORGANIZATION, {"org_id": org_id, "name": name})
     return org_id
 

@@ -6,6 +6,7 @@ The secret has 256 random bits, so a fast hash is enough: there is nothing to gu
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -19,19 +20,19 @@ from common.store.keyset import BEGINNING
 
 MARK = "tcs_"
 
-_COLUMNS = "id::text, name, prefix, role, created_by::text, created_at, expires_at, last_used_at"
+_COLUMNS = "id::text, name, prefix, role, scopes, created_by::text, created_at, expires_at, last_used_at"
 
 _ADD = f"""
-INSERT INTO api_keys (id, org_id, name, prefix, key_hash, role, created_by, expires_at)
-VALUES (%(id)s, %(org_id)s, %(name)s, %(prefix)s, %(key_hash)s, %(role)s, %(created_by)s, %(expires_at)s)
+INSERT INTO api_keys (id, org_id, name, prefix, key_hash, role, scopes, created_by, expires_at)
+VALUES (%(id)s, %(org_id)s, %(name)s, %(prefix)s, %(key_hash)s, %(role)s, %(scopes)s, %(created_by)s, %(expires_at)s)
 RETURNING {_COLUMNS}
 """
 
 # The key that a caller presents, before its organization is known.
 _BY_PREFIX = """
-SELECT key_id::text, org_id::text, role, key_hash, expires_at <= clock_timestamp(),
+SELECT key_id::text, org_id::text, role, scopes, key_hash, expires_at <= clock_timestamp(),
        last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute'
-  FROM auth_api_key(%(prefix)s)
+  FROM auth_key(%(prefix)s)
 """
 
 # At most once a minute: a busy key would otherwise rewrite its row at every request. Of two at once, one writes.
@@ -61,6 +62,7 @@ class NewKey:
     role: str
     created_by: str | None = None
     expires_at: datetime | None = None
+    scopes: Sequence[str] | None = None  # None: everything that the role may do
     prefix: str = field(default_factory=lambda: secrets.token_hex(6))
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
@@ -77,6 +79,7 @@ class StoredKey:
     id: str
     org_id: str
     role: str
+    scopes: Sequence[str] | None
     key_hash: bytes
     expired: bool
     idle: bool
@@ -97,6 +100,7 @@ def add(connection: Connection, key: NewKey) -> dict[str, Any]:
         "prefix": key.prefix,
         "key_hash": sha256(key.secret.encode()).digest(),
         "role": key.role,
+        "scopes": None if key.scopes is None else list(key.scopes),
         "created_by": key.created_by,
         "expires_at": key.expires_at,
     }
@@ -108,7 +112,7 @@ def find(connection: Connection, prefix: str) -> StoredKey | None:
     row = connection.exec_driver_sql(_BY_PREFIX, {"prefix": prefix}).first()
     if row is None:
         return None
-    return StoredKey(row[0], row[1], row[2], bytes(row[3]), expired=bool(row[4]), idle=row[5])
+    return StoredKey(row[0], row[1], row[2], row[3], bytes(row[4]), expired=bool(row[5]), idle=row[6])
 
 
 def touch(connection: Connection, *, org_id: str, key_id: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from common.domain.errors import NotFound
+from common.store import notices
 from common.store.engine import Connection
 from common.store.keyset import BEGINNING
 
@@ -54,9 +55,9 @@ UPDATE channels
 RETURNING {_COLUMNS}
 """
 
-# Its name and rows stay for the ledger; the secret does not.
+# Its name and rows stay for the ledger, its fallback for what still waits there; the secret does not.
 _DELETE = """
-UPDATE channels SET deleted_at = now(), enabled = false, is_default = false, secrets = NULL, fallback_id = NULL
+UPDATE channels SET deleted_at = now(), enabled = false, is_default = false, secrets = NULL
  WHERE org_id = %(org_id)s AND id = %(id)s AND deleted_at IS NULL
 """
 # Whoever fell back to it has no fallback any more.
@@ -154,6 +155,8 @@ def change(connection: Connection, *, org_id: str, channel_id: str, rewrite: Rew
     }
     row = dict(connection.exec_driver_sql(_CHANGE, parameters).mappings().one())
     connection.exec_driver_sql(_MOVE_ROUTING, {"org_id": org_id})
+    if row["enabled"]:
+        notices.channel_mended(connection, org_id=org_id, channel_id=channel_id)
     return row
 
 
@@ -163,6 +166,7 @@ def delete(connection: Connection, *, org_id: str, channel_id: str) -> None:
         raise NotFound("channel")
     connection.exec_driver_sql(_LEAVE, {"org_id": org_id, "id": channel_id})
     connection.exec_driver_sql(_MOVE_ROUTING, {"org_id": org_id})
+    notices.channel_mended(connection, org_id=org_id, channel_id=channel_id)
 
 
 def _values(channel: ChannelConfig) -> dict[str, Any]:

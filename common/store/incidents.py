@@ -15,9 +15,8 @@ import psycopg.types.json
 from uuid_utils import uuid7
 
 from common.clock import to_ms
-from common.domain.errors import NotFound
 from common.domain.health import State
-from common.domain.incident import ANNOUNCED, EventType, Severity, Status, move, priority_of
+from common.domain.incident import ANNOUNCED, TOLD_AS, EventType, Priority, Severity, Status, priority_of
 from common.store import votes
 from common.store.engine import Connection
 
@@ -41,6 +40,8 @@ CASE WHEN m.id IS NULL THEN NULL ELSE json_build_object(
   'id', m.id, 'key', m.key, 'name', m.name, 'type', m.type, 'target', m.target, 'severity', m.severity,
   'labels', m.labels) END
 """
+
+_TOLD_AS = " ".join(f"WHEN '{event.value}' THEN '{told.value}'" for event, told in TOLD_AS.items())
 
 # Open incidents. The partial unique index is the guard: a second open one for the same key does nothing and is absent
 # from the answer.
@@ -71,11 +72,12 @@ UPDATE incidents i
        priority = COALESCE(u.priority, i.priority),
        title = COALESCE(u.title, i.title),
        cause = COALESCE(u.cause, i.cause),
-       acknowledged_at = CASE WHEN u.status = 'acknowledged' THEN u.at ELSE i.acknowledged_at END,
+       acknowledged_at = CASE u.status WHEN 'acknowledged' THEN u.at WHEN 'open' THEN NULL ELSE i.acknowledged_at END,
+       ack_expires_at = CASE WHEN u.status IS NULL THEN i.ack_expires_at ELSE u.ack_expires_at END,
        resolved_at = CASE WHEN u.status = 'resolved' THEN u.at ELSE i.resolved_at END
   FROM unnest(%(ids)s::uuid[], %(statuses)s::text[], %(severities)s::text[], %(priorities)s::text[],
-              %(titles)s::text[], %(causes)s::jsonb[], %(ats)s::timestamptz[])
-       AS u(id, status, severity, priority, title, cause, at)
+              %(titles)s::text[], %(causes)s::jsonb[], %(ats)s::timestamptz[], %(expiries)s::timestamptz[])
+       AS u(id, status, severity, priority, title, cause, at, ack_expires_at)
  WHERE i.id = u.id AND i.status <> 'resolved'
 RETURNING i.id::text
 """
@@ -95,21 +97,13 @@ SELECT u.id, i.org_id, i.id, i.version, u.type, u.actor, u.data,
 """
 
 # What people are to hear, in the same transaction as the event itself.
-_ANNOUNCE = """
+_ANNOUNCE = f"""
 INSERT INTO outbox (org_id, incident_id, event_id, type)
-SELECT e.org_id, e.incident_id, e.id, e.type FROM incident_events e
+SELECT e.org_id, e.incident_id, e.id, CASE e.type {_TOLD_AS} ELSE e.type END FROM incident_events e
  WHERE e.id = ANY(%(ids)s::uuid[]) ORDER BY e.at, e.id
 """
 _NOTIFY = f"NOTIFY {OUTBOX_CHANNEL}"
 
-# A comment or another note moves the version too, so that the timeline has no gap and no two events share a place.
-_TOUCH = "UPDATE incidents SET version = version + 1 WHERE id = %(id)s"
-
-_LOCK_ONE = "SELECT status FROM incidents WHERE org_id = %(org_id)s AND id = %(id)s FOR UPDATE"
-_MONITOR_NO = """
-SELECT m.monitor_no FROM incidents i JOIN monitors m ON m.org_id = i.org_id AND m.id = i.monitor_id
- WHERE i.org_id = %(org_id)s AND i.id = %(id)s
-"""
 _ADOPT = """
 SELECT org_id::text, dedup_key, id::text FROM incidents
  WHERE org_id = ANY(%(orgs)s::uuid[]) AND dedup_key = ANY(%(keys)s) AND status <> 'resolved'
@@ -134,6 +128,7 @@ class Opening:
     description: str = ""
     labels: Mapping[str, str] | None = None
     actor: str = "tocsin"
+    priority: Priority | None = None  # None: what follows from the severity
     id: str = field(default_factory=lambda: str(uuid7()))
 
 
@@ -151,6 +146,7 @@ class Alteration:
     cause: Mapping[str, Any] | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     actor: str = "tocsin"
+    ack_expires_at: datetime | None = None  # of an acknowledgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +164,7 @@ def open_all(connection: Connection, openings: Sequence[Opening]) -> dict[tuple[
         return {}
     opened = {row[0] for row in connection.exec_driver_sql(_OPEN, _opening_columns(openings))}
     ours = [o for o in openings if o.id in opened]
-    _record(
+    record(
         connection,
         [Alteration(o.id, EventType.OPENED, o.at, o.correlation_id, data=dict(o.cause), actor=o.actor) for o in ours],
     )
@@ -195,34 +191,12 @@ def alter_all(connection: Connection, alterations: Sequence[Alteration]) -> set[
             "titles": [a.title for a in alterations],
             "causes": [None if a.cause is None else _Json(dict(a.cause)) for a in alterations],
             "ats": [a.at for a in alterations],
+            "expiries": [a.ack_expires_at for a in alterations],
         },
     )
     changed = {row[0] for row in rows}
-    _record(connection, [a for a in alterations if a.incident_id in changed])
+    record(connection, [a for a in alterations if a.incident_id in changed])
     return changed
-
-
-def set_status(connection: Connection, *, org_id: str, incident_id: str, wanted: Status, deed: Deed) -> None:
-    """Move an incident by hand. Raises NotFound and InvalidTransition.
-
-    Resolving a monitor's incident releases its failing votes: it opens again only after a whole threshold of further
-    scheduled failures.
-    """
-    keys = {"org_id": org_id, "id": incident_id}
-    monitor_no = connection.exec_driver_sql(_MONITOR_NO, keys).scalar()
-    facts = None
-    if monitor_no is not None and wanted is Status.RESOLVED:
-        votes.lock(connection, [monitor_no])
-        facts = votes.lock_states(connection, [monitor_no])[monitor_no]
-    status = _lock(connection, org_id=org_id, incident_id=incident_id)
-    if not move(status, wanted):
-        return
-    type_ = EventType.ACKNOWLEDGED if wanted is Status.ACKNOWLEDGED else EventType.RESOLVED
-    alter_all(connection, [replace(_by_hand(incident_id, type_, deed, {"by": "hand"}), status=wanted)])
-    if facts is not None and facts.open_incident == incident_id:
-        votes.release(connection, monitor_no=facts.monitor_no)
-        released = votes.StateUpdate(facts.monitor_no, State(facts.state.health), None, incident_id, 0)
-        votes.save_states(connection, [released])
 
 
 def close_for_monitor(
@@ -233,30 +207,18 @@ def close_for_monitor(
     facts = votes.lock_states(connection, [monitor_no])[monitor_no]
     votes.reset(connection, monitor_no=monitor_no, config_floor=config_floor)
     if facts.open_incident is not None:
-        closing = _by_hand(facts.open_incident, EventType.RESOLVED, deed, cause)
+        closing = by_hand(facts.open_incident, EventType.RESOLVED, deed, cause)
         alter_all(connection, [replace(closing, status=Status.RESOLVED, cause=cause)])
     votes.save_states(connection, [votes.StateUpdate(monitor_no, State(), None, None, to_ms(deed.at))])
 
 
-def comment(connection: Connection, *, org_id: str, incident_id: str, body: str, deed: Deed) -> None:
-    """Append a comment to the timeline. Raises NotFound."""
-    _lock(connection, org_id=org_id, incident_id=incident_id)
-    connection.exec_driver_sql(_TOUCH, {"id": incident_id})
-    _record(connection, [_by_hand(incident_id, EventType.COMMENTED, deed, {"body": body})])
-
-
-def _lock(connection: Connection, *, org_id: str, incident_id: str) -> Status:
-    row = connection.exec_driver_sql(_LOCK_ONE, {"org_id": org_id, "id": incident_id}).first()
-    if row is None:
-        raise NotFound("incident")
-    return Status(row[0])
-
-
-def _by_hand(incident_id: str, type_: EventType, deed: Deed, data: Mapping[str, Any]) -> Alteration:
+def by_hand(incident_id: str, type_: EventType, deed: Deed, data: Mapping[str, Any]) -> Alteration:
+    """What somebody does, as an event that changes nothing by itself."""
     return Alteration(incident_id, type_, deed.at, deed.request_id, data=data, actor=deed.actor)
 
 
-def _record(connection: Connection, alterations: Sequence[Alteration]) -> None:
+def record(connection: Connection, alterations: Sequence[Alteration]) -> None:
+    """Append to the timelines, each at its incident's version, which the caller has moved and holds locked."""
     if not alterations:
         return
     ids = [str(uuid7()) for _ in alterations]
@@ -291,7 +253,7 @@ def _opening_columns(openings: Sequence[Opening]) -> dict[str, Any]:
         "titles": [o.title for o in openings],
         "descriptions": [o.description for o in openings],
         "severities": [o.severity for o in openings],
-        "priorities": [priority_of(o.severity) for o in openings],
+        "priorities": [o.priority or priority_of(o.severity) for o in openings],
         "causes": [_Json(dict(o.cause)) for o in openings],
         "labels": [None if o.labels is None else _Json(dict(o.labels)) for o in openings],
         "reopened": [o.reopened_from for o in openings],

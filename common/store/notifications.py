@@ -1,93 +1,102 @@
-"""The ledger of notifications: write, claim, suppress.
+"""The ledger of notifications: claim, suppress; `ledger` writes it.
 
 A notification is claimable when it is pending and due, nobody holds a live lease on it, no older one of the same
-(incident, channel) is pending, and its channel is enabled. From a healthy channel several are claimed at once, from a
-failing one only a single trial when its time has come; trials rotate over incidents, because a failed one becomes due
-later than the others. `settlements` writes what came of the attempts.
+(incident, channel) is pending, and its channel is enabled. What leaves on its own at a healthy channel is claimed here;
+`bundles` claims what leaves together, what a cap counts, and the trials of failing channels. `settlements` writes what
+came of the attempts.
 
 Locks: claims never wait (SKIP LOCKED); settlements lock channels, then notifications, each in order of ids.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
-from uuid_utils import uuid7
 
-from common.domain.delivery import LEASE, TRIAL
-from common.domain.incident import EventType
+from common.domain.delivery import LEASE
 from common.domain.matching import LedgerStatus, Match
+from common.store import fallbacks
 from common.store.engine import Connection
 
 #: What a transaction raises when PostgreSQL will never take a statement; an absent database is Unavailable, a lost race
 #: Contended.
 Refused = DBAPIError
 
-# One row per (event, channel), in the order given: `no` is the order of delivery within an incident.
-_WRITE = """
-INSERT INTO notifications (id, org_id, event_id, incident_id, channel_id, event_type, status, reason, next_attempt_at)
-SELECT u.id, u.org_id, u.event_id, u.incident_id, u.channel_id, u.event_type, u.status, u.reason, %(now)s
-  FROM unnest(%(ids)s::uuid[], %(orgs)s::uuid[], %(events)s::uuid[], %(incidents)s::uuid[], %(channels)s::uuid[],
-              %(types)s::text[], %(statuses)s::text[], %(reasons)s::text[])
-       WITH ORDINALITY AS u(id, org_id, event_id, incident_id, channel_id, event_type, status, reason, n)
- ORDER BY u.n
-    ON CONFLICT (event_id, channel_id) DO NOTHING
-RETURNING id::text, status
-"""
+#: No channel's id is smaller.
+FIRST = "00000000-0000-0000-0000-000000000000"
 
-# When a notification `n` may be claimed, its channel aside: it is the oldest pending one of its (incident, channel),
-# that is the first entry of notifications_in_order from there on. Said so oddly because the planner, with statistics
-# of a quiet time, runs the plain NOT EXISTS by the channel's index: over 30 s with a backlog of 25,000, this 54 ms.
-_CLAIMABLE = """
+#: Channels that one look covers; the next goes on behind them. So its cost has a bound, and nobody is left out.
+MOST_CHANNELS = 500
+
+#: When a notification `n` may be claimed, its channel aside: it is the oldest pending one of its (incident, channel),
+#: that is the first entry of notifications_in_order from there on. Said so oddly because the planner, with statistics
+#: of a quiet time, runs the plain NOT EXISTS by the channel's index: over 30 s with a backlog of 25,000, this 54 ms.
+CLAIMABLE = """
 n.status = 'pending' AND n.next_attempt_at <= %(now)s AND (n.leased_until IS NULL OR n.leased_until <= %(now)s)
 AND n.no = (SELECT o.no FROM notifications o
              WHERE (o.incident_id, o.channel_id) >= (n.incident_id, n.channel_id) AND o.status = 'pending'
              ORDER BY o.incident_id, o.channel_id, o.no LIMIT 1)
 """
 
-# Channels that have something pending, by jumping through the index from one to the next.
+# Channels that have something pending, in order of ids, by jumping through the index from one to the next.
 _WAITING = """
-waiting AS (
-  (SELECT channel_id FROM notifications WHERE status = 'pending' ORDER BY channel_id LIMIT 1)
+WITH RECURSIVE waiting AS (
+  (SELECT channel_id, 1 AS place FROM notifications WHERE status = 'pending' AND channel_id > %(after)s::uuid
+    ORDER BY channel_id LIMIT 1)
   UNION ALL
   SELECT (SELECT n.channel_id FROM notifications n WHERE n.status = 'pending' AND n.channel_id > w.channel_id
-           ORDER BY n.channel_id LIMIT 1)
-    FROM waiting w WHERE w.channel_id IS NOT NULL
+           ORDER BY n.channel_id LIMIT 1), w.place + 1
+    FROM waiting w WHERE w.channel_id IS NOT NULL AND w.place < %(most)s
 )
+SELECT channel_id::text FROM waiting WHERE channel_id IS NOT NULL
 """
 
 # How many of the caller's attempts are under way at each channel.
 _BUSY = "unnest(%(busy)s::uuid[], %(busy_counts)s::int[]) AS b(channel_id, count)"
 
-# Take the notifications in `chosen` and say all that sending them needs. A lease that was left behind means that its
-# holder died, perhaps after sending.
-_LEASE = """
-UPDATE notifications n
-   SET lease_token = gen_random_uuid(), leased_until = %(leased_until)s, attempts = n.attempts + 1,
-       first_attempt_at = COALESCE(n.first_attempt_at, %(now)s),
-       unknown_outcome = n.unknown_outcome OR n.lease_token IS NOT NULL
+#: What a claim changes besides its token. A lease that was left behind means that its holder died, perhaps after
+#: sending.
+LEASED = """
+leased_until = %(leased_until)s, attempts = n.attempts + 1,
+first_attempt_at = COALESCE(n.first_attempt_at, %(now)s),
+unknown_outcome = n.unknown_outcome OR n.lease_token IS NOT NULL
+"""
+#: All that sending needs, as Claimed has it.
+CLAIMED = """
+n.id::text, n.org_id::text, n.incident_id::text, n.channel_id::text, n.event_type, n.attempts,
+n.first_attempt_at, n.lease_token::text, c.type, c.config, c.secrets, c.failures, c.failing_since,
+e.id::text, e.at, e.snapshot, e.correlation_id, n.message_id::text, n.route_id::text
+"""
+
+# Take the notifications in `chosen`.
+_LEASE = f"""
+UPDATE notifications n SET lease_token = gen_random_uuid(), {LEASED}
   FROM chosen, channels c, incident_events e
  WHERE n.id = chosen.id AND c.id = n.channel_id AND e.id = n.event_id
-RETURNING n.id::text, n.org_id::text, n.incident_id::text, n.channel_id::text, n.event_type, n.attempts,
-          n.first_attempt_at, n.lease_token::text, c.type, c.config, c.secrets, c.failures, c.failing_since,
-          e.id::text, e.at, e.snapshot, e.correlation_id
+RETURNING {CLAIMED}
 """
+
+# What leaves on its own; at a channel without a cap, which would have to count it.
+_ALONE = "n.group_key IS NULL AND n.message_id IS NULL"
 
 # From each healthy channel as many as it has room for; channels in random order, so that none is always last when the
 # limit is reached.
 _CLAIM_DUE = f"""
-WITH RECURSIVE {_WAITING}, room AS (
+WITH room AS (
   SELECT c.id, %(per_channel)s - COALESCE(b.count, 0) AS free
-    FROM waiting w JOIN channels c ON c.id = w.channel_id LEFT JOIN {_BUSY} ON b.channel_id = c.id
-   WHERE c.enabled AND c.deleted_at IS NULL AND c.failures = 0
+    FROM channels c LEFT JOIN {_BUSY} ON b.channel_id = c.id
+   WHERE c.id = ANY(%(channels)s::uuid[])
+     AND c.enabled AND c.deleted_at IS NULL AND c.failures = 0 AND c.cap_count IS NULL
    ORDER BY random()
 ), chosen AS (
   SELECT due.id FROM room CROSS JOIN LATERAL (
-    SELECT n.id FROM notifications n WHERE n.channel_id = room.id AND {_CLAIMABLE}
+    SELECT n.id FROM notifications n WHERE n.channel_id = room.id AND {_ALONE} AND {CLAIMABLE}
+     ORDER BY n.no
      LIMIT greatest(room.free, 0) FOR UPDATE OF n SKIP LOCKED
   ) due
    LIMIT %(limit)s
@@ -100,40 +109,26 @@ _CLAIM_NAMED = f"""
 WITH named AS (
   SELECT n.id, c.id AS channel_id, row_number() OVER (PARTITION BY c.id ORDER BY n.no) AS place
     FROM notifications n JOIN channels c ON c.id = n.channel_id
-   WHERE n.id = ANY(%(ids)s::uuid[]) AND c.enabled AND c.deleted_at IS NULL AND c.failures = 0 AND {_CLAIMABLE}
+   WHERE n.id = ANY(%(ids)s::uuid[]) AND c.enabled AND c.deleted_at IS NULL AND c.failures = 0 AND c.cap_count IS NULL
+     AND {_ALONE} AND {CLAIMABLE}
 ), chosen AS (
   SELECT n.id FROM notifications n JOIN named ON named.id = n.id LEFT JOIN {_BUSY} ON b.channel_id = named.channel_id
-   WHERE named.place <= %(per_channel)s - COALESCE(b.count, 0) AND {_CLAIMABLE}
+   WHERE named.place <= %(per_channel)s - COALESCE(b.count, 0) AND {CLAIMABLE}
    LIMIT %(limit)s FOR UPDATE OF n SKIP LOCKED
 )
 {_LEASE}
 """
 
-# From each failing channel whose time has come the notification that was tried longest ago. The channel's row is locked
-# and its next trial put off, so that two notifiers do not try it at once.
-_CLAIM_TRIALS = f"""
-WITH ready AS (
-  SELECT c.id FROM channels c
-   WHERE c.failures > 0 AND c.enabled AND c.deleted_at IS NULL AND (c.retry_at IS NULL OR c.retry_at <= %(now)s)
-   LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
-), chosen AS (
-  SELECT trial.id, ready.id AS channel_id FROM ready CROSS JOIN LATERAL (
-    SELECT n.id FROM notifications n WHERE n.channel_id = ready.id AND {_CLAIMABLE}
-     ORDER BY n.next_attempt_at, n.no LIMIT 1 FOR UPDATE OF n SKIP LOCKED
-  ) trial
-), put_off AS (
-  UPDATE channels c SET retry_at = %(trial_until)s FROM chosen WHERE c.id = chosen.channel_id
-)
-{_LEASE}
-"""
-
 # What waits for a channel that was disabled or deleted meanwhile.
-_SUPPRESS_DISABLED = f"""
-WITH RECURSIVE {_WAITING}, chosen AS (
-  SELECT n.id FROM waiting w JOIN channels c ON c.id = w.channel_id JOIN notifications n ON n.channel_id = c.id
-   WHERE (NOT c.enabled OR c.deleted_at IS NOT NULL) AND n.status = 'pending'
-     AND (n.leased_until IS NULL OR n.leased_until <= %(now)s)
-   LIMIT 1000 FOR UPDATE OF n SKIP LOCKED
+_SUPPRESS_DISABLED = """
+WITH chosen AS (
+  SELECT lost.id FROM channels c CROSS JOIN LATERAL (
+    SELECT n.id FROM notifications n
+     WHERE n.channel_id = c.id AND n.status = 'pending' AND (n.leased_until IS NULL OR n.leased_until <= %(now)s)
+     LIMIT 1000 FOR UPDATE OF n SKIP LOCKED
+  ) lost
+   WHERE NOT c.enabled OR c.deleted_at IS NOT NULL
+   LIMIT 1000
 )
 UPDATE notifications n
    SET status = 'suppressed', reason = %(reason)s, unknown_outcome = n.unknown_outcome OR n.lease_token IS NOT NULL,
@@ -147,19 +142,6 @@ _COUNT = "SELECT status, count(*) FROM notifications GROUP BY status"
 
 
 @dataclass(frozen=True, slots=True)
-class NewNotification:
-    """A ledger row to write; `match` is why it is pending or suppressed."""
-
-    org_id: str
-    event_id: str
-    incident_id: str
-    channel_id: str
-    event_type: EventType
-    status: LedgerStatus
-    match: Match
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
     """How much one notifier has under way: at one channel, in one claim, and at each channel right now."""
 
@@ -167,10 +149,19 @@ class Limits:
     limit: int
     busy: Mapping[str, int]
 
+    def after(self, claims: Sequence[Claimed]) -> Limits:
+        """What is left when these are under way too."""
+        busy = Counter(self.busy)
+        busy.update(claim.channel_id for claim in claims)
+        return Limits(self.per_channel, self.limit - len(claims), busy)
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A notification that is ours until its lease ends, with its channel and event as they stand."""
+    """A notification that is ours until its lease ends, with its channel and event as they stand.
+
+    `others` leave with it, after it, in the same message and under the same lease; they have none themselves.
+    """
 
     id: str
     org_id: str
@@ -190,32 +181,27 @@ class Claimed:
     snapshot: Mapping[str, Any] | None
     correlation_id: str
     message_id: str | None = None
+    route_id: str | None = None
+    others: tuple[Claimed, ...] = ()
+
+    @property
+    def together(self) -> tuple[Claimed, ...]:
+        """All notifications of the message, in order."""
+        return (self, *self.others)
 
 
-def write(connection: Connection, rows: Sequence[NewNotification], now: datetime) -> list[str]:
-    """Write ledger rows in delivery order; the ids of the pending ones. A row that exists already stays as it is."""
-    if not rows:
-        return []
-    written = connection.exec_driver_sql(
-        _WRITE,
-        {
-            "now": now,
-            "ids": [str(uuid7()) for _ in rows],
-            "orgs": [row.org_id for row in rows],
-            "events": [row.event_id for row in rows],
-            "incidents": [row.incident_id for row in rows],
-            "channels": [row.channel_id for row in rows],
-            "types": [row.event_type.value for row in rows],
-            "statuses": [row.status.value for row in rows],
-            "reasons": [row.match.value if row.status is LedgerStatus.SUPPRESSED else None for row in rows],
-        },
-    )
-    return [row[0] for row in written if row[1] == LedgerStatus.PENDING]
+def waiting_channels(connection: Connection, *, after: str = FIRST, most: int = MOST_CHANNELS) -> list[str]:
+    """Channels that have something pending, those beyond `after` first and then from the beginning; `most` at most."""
+    found = _waiting(connection, after, most)
+    if len(found) == most or after == FIRST:
+        return found
+    return found + [channel for channel in _waiting(connection, FIRST, most - len(found)) if channel <= after]
 
 
-def claim_due(connection: Connection, limits: Limits, now: datetime) -> list[Claimed]:
-    """Claim what is due at healthy channels."""
-    return _claimed(connection.exec_driver_sql(_CLAIM_DUE, _parameters(limits, now)))
+def claim_due(connection: Connection, channels: Sequence[str], limits: Limits, now: datetime) -> list[Claimed]:
+    """Claim what is due at those of these channels that are healthy."""
+    parameters = {**_parameters(limits, now), "channels": list(channels)}
+    return _claimed(connection.exec_driver_sql(_CLAIM_DUE, parameters))
 
 
 def claim_named(connection: Connection, ids: Sequence[str], limits: Limits, now: datetime) -> list[Claimed]:
@@ -223,15 +209,12 @@ def claim_named(connection: Connection, ids: Sequence[str], limits: Limits, now:
     return _claimed(connection.exec_driver_sql(_CLAIM_NAMED, {**_parameters(limits, now), "ids": list(ids)}))
 
 
-def claim_trials(connection: Connection, limits: Limits, now: datetime) -> list[Claimed]:
-    """Claim one notification of each failing channel that may be tried again."""
-    return _claimed(connection.exec_driver_sql(_CLAIM_TRIALS, {**_parameters(limits, now), "trial_until": now + TRIAL}))
-
-
 def suppress_disabled(connection: Connection, now: datetime) -> list[str]:
-    """Suppress what waits for channels that are disabled or deleted; the ids, up to 1000."""
+    """Suppress what waits for channels that are disabled or deleted, and give it to fallbacks; the ids, up to 1000."""
     rows = connection.exec_driver_sql(_SUPPRESS_DISABLED, {"now": now, "reason": Match.CHANNEL_DISABLED.value})
-    return [row[0] for row in rows]
+    suppressed = [row[0] for row in rows]
+    fallbacks.hand_over(connection, suppressed, now)
+    return suppressed
 
 
 def count_by_status(connection: Connection) -> dict[LedgerStatus, int]:
@@ -239,15 +222,23 @@ def count_by_status(connection: Connection) -> dict[LedgerStatus, int]:
     return {LedgerStatus(row[0]): row[1] for row in connection.exec_driver_sql(_COUNT)}
 
 
+def lease(now: datetime) -> dict[str, Any]:
+    """The parameters of LEASED."""
+    return {"now": now, "leased_until": now + LEASE}
+
+
 def _parameters(limits: Limits, now: datetime) -> dict[str, Any]:
     return {
-        "now": now,
-        "leased_until": now + LEASE,
+        **lease(now),
         "per_channel": limits.per_channel,
         "limit": limits.limit,
         "busy": list(limits.busy),
         "busy_counts": list(limits.busy.values()),
     }
+
+
+def _waiting(connection: Connection, after: str, most: int) -> list[str]:
+    return [row[0] for row in connection.exec_driver_sql(_WAITING, {"after": after, "most": most})]
 
 
 def _claimed(rows: Any) -> list[Claimed]:

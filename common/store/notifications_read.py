@@ -12,7 +12,7 @@ from common.store.engine import Connection
 from common.store.keyset import BEGINNING
 
 _COLUMNS = """
-n.id::text, n.incident_id::text, n.event_type, n.channel_id::text, n.status, n.reason, n.attempts,
+n.id::text, n.incident_id::text, n.event_type, n.channel_id::text, n.route_id::text, n.status, n.reason, n.attempts,
 CASE WHEN n.status = 'pending' THEN n.next_attempt_at END AS next_attempt_at, n.sent_at, n.created_at
 """
 
@@ -23,10 +23,15 @@ SELECT {_COLUMNS} FROM notifications n
    AND (%(status)s::text[] IS NULL OR n.status = ANY(%(status)s::text[]))
    AND (%(incident_id)s::uuid IS NULL OR n.incident_id = %(incident_id)s::uuid)
    AND (%(channel_id)s::uuid IS NULL OR n.channel_id = %(channel_id)s::uuid)
+   AND (%(event_type)s::text[] IS NULL OR n.event_type = ANY(%(event_type)s::text[]))
+   AND (%(reason)s::text[] IS NULL OR n.reason = ANY(%(reason)s::text[]))
    AND (n.created_at, n.id) < (%(before_at)s::timestamptz, %(before_id)s::uuid)
  ORDER BY n.created_at DESC, n.id DESC LIMIT %(limit)s
 """
+# What is dead is rare and has an index of its own, which only a constant finds.
+_LIST_DEAD = _LIST.replace("WHERE n.org_id", "WHERE n.status = 'dead' AND n.org_id")
 _GET = f"SELECT {_COLUMNS} FROM notifications n WHERE n.org_id = %(org_id)s AND n.id = %(id)s"
+_GET_MANY = f"SELECT {_COLUMNS} FROM notifications n WHERE n.org_id = %(org_id)s AND n.id = ANY(%(ids)s::uuid[])"
 
 # Every try to deliver it, in order. `error` is already free of secrets: it is written that way.
 _ATTEMPTS = """
@@ -42,6 +47,8 @@ class Filters:
     status: Sequence[str] | None = None
     incident_id: str | None = None
     channel_id: str | None = None
+    event_type: Sequence[str] | None = None
+    reason: Sequence[str] | None = None
 
 
 def list_page(
@@ -50,18 +57,26 @@ def list_page(
     """Ledger rows, newest first."""
     before_at, before_id = before or BEGINNING
     rows = connection.exec_driver_sql(
-        _LIST,
+        _LIST_DEAD if filters.status is not None and set(filters.status) == {"dead"} else _LIST,
         {
             "org_id": org_id,
             "limit": limit,
             "before_at": before_at,
             "before_id": before_id,
-            "status": None if filters.status is None else list(filters.status),
+            "status": _listed(filters.status),
             "incident_id": filters.incident_id,
             "channel_id": filters.channel_id,
+            "event_type": _listed(filters.event_type),
+            "reason": _listed(filters.reason),
         },
     )
     return [dict(row) for row in rows.mappings()]
+
+
+def get_many(connection: Connection, *, org_id: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Those of these ledger rows that exist, by id, without their attempts."""
+    rows = connection.exec_driver_sql(_GET_MANY, {"org_id": org_id, "ids": list(ids)})
+    return {row["id"]: dict(row) for row in rows.mappings()}
 
 
 def get(connection: Connection, *, org_id: str, notification_id: str) -> dict[str, Any]:
@@ -72,3 +87,7 @@ def get(connection: Connection, *, org_id: str, notification_id: str) -> dict[st
         raise NotFound("notification")
     attempts = connection.exec_driver_sql(_ATTEMPTS, keys).mappings()
     return {**row, "delivery_attempts": [dict(attempt) for attempt in attempts]}
+
+
+def _listed(values: Sequence[str] | None) -> list[str] | None:
+    return None if values is None else [str(value) for value in values]

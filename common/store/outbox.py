@@ -1,4 +1,4 @@
-"""The outbox on its way into the ledger: claim events, number them, find who is concerned, take them away.
+"""The outbox on its way into the ledger: claim events, number them, find who has heard before, take them away.
 
 Relays claim whole organizations: whoever holds an organization's row holds all of its outbox. The numbers of its
 stream come from that row, so two relays could not work on one organization at the same time anyway, and no younger
@@ -11,34 +11,46 @@ event numbers everything unnumbered of its incident; incidents without one (a co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from common.clock import to_ms
 from common.domain.incident import EventType
-from common.domain.matching import ANNOUNCING, Candidate, LedgerStatus, announced
+from common.domain.matching import ANNOUNCING, Announcement, LedgerStatus, announced
+from common.domain.routing import labels_of
+from common.store.arrays import integers, words
 from common.store.engine import Connection
 
-# Hold the organizations whose events wait longest; one that another relay holds (or the API is changing) is left to
-# later. NO KEY UPDATE: new rows may go on referring to the organization meanwhile.
+# Hold the organizations whose events wait longest, as far as the oldest events tell; one that another relay holds (or
+# the API is changing) is left to later. Few, so that relays can work side by side. NO KEY UPDATE: new rows may go on
+# referring to the organization meanwhile. Its routing_version is that of the rules as long as it is held.
 _HOLD = """
 WITH waiting AS (
-  SELECT org_id, min(id) AS oldest FROM outbox
-   WHERE incident_id <> ALL(%(excluded)s::uuid[])
-   GROUP BY org_id
+  SELECT org_id, min(id) AS oldest FROM (
+    SELECT org_id, id FROM outbox WHERE incident_id <> ALL(%(excluded)s::uuid[]) ORDER BY id LIMIT 10000
+  ) o GROUP BY org_id
 )
-SELECT o.id::text FROM organizations o JOIN waiting w ON w.org_id = o.id
- ORDER BY w.oldest LIMIT 200
+SELECT o.id::text, o.routing_version FROM organizations o JOIN waiting w ON w.org_id = o.id
+ ORDER BY w.oldest LIMIT 64
    FOR NO KEY UPDATE OF o SKIP LOCKED
 """
 
-# The oldest events of the organizations held; a statement of its own, so that it sees what their last holder committed.
+# The oldest events of the organizations held, with what decides who hears of them: the severity is that of the event,
+# the rest is the incident's. A statement of its own, so that it sees what their last holder committed.
 _TAKE = """
-SELECT id, org_id::text, incident_id::text, event_id::text, type FROM outbox
- WHERE org_id = ANY(%(orgs)s::uuid[]) AND incident_id <> ALL(%(excluded)s::uuid[])
- ORDER BY id LIMIT %(limit)s
+WITH taken AS (
+  SELECT id, org_id, incident_id, event_id, type FROM outbox
+   WHERE org_id = ANY(%(orgs)s::uuid[]) AND incident_id <> ALL(%(excluded)s::uuid[])
+   ORDER BY id LIMIT %(limit)s
+)
+SELECT t.id, t.org_id::text, t.incident_id::text, t.event_id::text, t.type, i.dedup_key, i.labels,
+       COALESCE(e.snapshot #>> '{incident,severity}', i.severity), i.source, COALESCE(NULLIF(i.name, ''), i.title),
+       CASE WHEN t.type = 'reminder' THEN e.data ->> 'route_id' END
+  FROM taken t JOIN incident_events e ON e.id = t.event_id JOIN incidents i ON i.id = t.incident_id
+ ORDER BY t.id
 """
 
 # Number all unnumbered events of these incidents, whose organizations are held. Across incidents by time, but never
@@ -75,53 +87,54 @@ WITH stray AS (
 SELECT DISTINCT s.incident_id::text, s.org_id IN (SELECT id FROM held) FROM stray s
 """
 
+# The announcing notifications of these incidents, by the index on (org_id, incident_id).
+_OF_INCIDENTS = """
+  FROM unnest(%(orgs)s::uuid[], %(incidents)s::uuid[]) AS u(org_id, incident_id)
+  JOIN notifications n ON n.org_id = u.org_id AND n.incident_id = u.incident_id
+ WHERE n.event_type = ANY(%(announcing)s::text[])
+"""
+
 # Openings that are still on their way must not change while we decide who hears of the end: see settle's
 # _FOLLOW_DEAD, which runs after it has waited for us. In order of ids, as settle locks them.
-_PIN_ANNOUNCEMENTS = """
-SELECT 1 FROM notifications n
- WHERE n.org_id = ANY(%(orgs)s::uuid[]) AND n.incident_id = ANY(%(incidents)s::uuid[]) AND n.status = 'pending'
-   AND n.event_type = ANY(%(announcing)s)
- ORDER BY n.id FOR SHARE
+_PIN_ANNOUNCEMENTS = f"""
+SELECT 1 {_OF_INCIDENTS} AND n.status = 'pending'
+ ORDER BY n.id FOR SHARE OF n
 """
 
-# What came of the announcing notifications of these incidents.
-_ANNOUNCEMENTS = """
-SELECT n.incident_id::text, n.channel_id::text, n.status, n.unknown_outcome FROM notifications n
- WHERE n.org_id = ANY(%(orgs)s::uuid[]) AND n.incident_id = ANY(%(incidents)s::uuid[])
-   AND n.event_type = ANY(%(announcing)s)
-"""
-
-# Channels that may be concerned: the defaults, and those that have heard of one of the incidents.
-_CANDIDATES = """
-SELECT c.org_id::text, c.id::text, c.enabled AND c.deleted_at IS NULL, c.is_default AND c.deleted_at IS NULL
-  FROM channels c
- WHERE c.org_id = ANY(%(orgs)s::uuid[]) AND ((c.is_default AND c.deleted_at IS NULL) OR c.id = ANY(%(heard)s::uuid[]))
- ORDER BY c.id
+# What came of them, and what led them to their channels.
+_ANNOUNCEMENTS = f"""
+SELECT n.incident_id::text, n.channel_id::text, n.status, n.unknown_outcome, n.route_id::text, n.group_key
+{_OF_INCIDENTS}
+ ORDER BY n.no
 """
 
 # Done: in the transaction that wrote the ledger.
-_DELETE = "DELETE FROM outbox WHERE id = ANY(%(ids)s)"
-
-_ANNOUNCING = [event.value for event in ANNOUNCING]
+_DELETE = "DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])"
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """An announced event that waits for its ledger rows."""
+    """An announced event that waits for its ledger rows. `labels` are all that matchers see of its incident.
+
+    `route_id` is the route that asks for a reminder.
+    """
 
     id: int
     org_id: str
     incident_id: str
     event_id: str
     type: EventType
+    dedup_key: str
+    labels: dict[str, str]
+    route_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Concerned:
-    """Who may be concerned: candidates by organization, and by incident the channels that have heard of it."""
+class Taken:
+    """Events of organizations that are held until the transaction ends, and the versions of these' rules."""
 
-    candidates: dict[str, list[Candidate]]
-    heard: dict[str, set[str]]
+    rows: list[OutboxRow]
+    versions: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +145,20 @@ class Unnumbered:
     more: bool
 
 
-def claim(connection: Connection, *, limit: int, excluded: Sequence[str] = ()) -> list[OutboxRow]:
+def claim(connection: Connection, *, limit: int, excluded: Sequence[str] = ()) -> Taken:
     """The oldest events of organizations that are ours until the transaction ends; `excluded` incidents stay."""
-    orgs = [row[0] for row in connection.exec_driver_sql(_HOLD, {"excluded": list(excluded)})]
-    if not orgs:
-        return []
-    rows = connection.exec_driver_sql(_TAKE, {"orgs": orgs, "limit": limit, "excluded": list(excluded)})
-    return [OutboxRow(row[0], row[1], row[2], row[3], EventType(row[4])) for row in rows]
+    left = words(excluded)
+    versions: dict[str, int] = {row[0]: row[1] for row in connection.exec_driver_sql(_HOLD, {"excluded": left})}
+    if not versions:
+        return Taken([], {})
+    rows = connection.exec_driver_sql(_TAKE, {"orgs": words(versions), "limit": limit, "excluded": left})
+    return Taken([_row(row) for row in rows], versions)
+
+
+def _row(row: Sequence[Any]) -> OutboxRow:
+    id_, org_id, incident_id, event_id, type_, dedup_key, own, severity, source, name, route_id = row
+    labels = labels_of(own, severity=severity, source=source, name=name)
+    return OutboxRow(id_, org_id, incident_id, event_id, EventType(type_), dedup_key, labels, route_id)
 
 
 def claim_unnumbered(connection: Connection, *, since: datetime | None, limit: int) -> Unnumbered:
@@ -148,33 +168,37 @@ def claim_unnumbered(connection: Connection, *, since: datetime | None, limit: i
     return Unnumbered(ours, more=len(ours) < len(rows) or len(rows) >= limit)
 
 
-def number(connection: Connection, incidents: Sequence[str]) -> int:
+def number(connection: Connection, incidents: Iterable[str]) -> int:
     """Give the next numbers of their organizations' streams to these incidents' events; how many."""
-    return connection.exec_driver_sql(_NUMBER, {"incidents": list(dict.fromkeys(incidents))}).rowcount
+    return connection.exec_driver_sql(_NUMBER, {"incidents": words(dict.fromkeys(incidents))}).rowcount
 
 
-def concerned(connection: Connection, rows: Sequence[OutboxRow]) -> Concerned:
-    """Who may be concerned by these events."""
-    heard: dict[str, set[str]] = {}
-    orgs = list({row.org_id for row in rows})
+def announcements(connection: Connection, rows: Sequence[OutboxRow]) -> dict[str, dict[str, Announcement]]:
+    """{incident: {channel: what it has heard}} of these events' incidents, pinned until the transaction ends."""
     # An opening is an incident's first event: nobody has heard of it before.
-    known = list({row.incident_id for row in rows if row.type is not EventType.OPENED})
-    if known:
-        parameters = {"orgs": orgs, "incidents": known, "announcing": _ANNOUNCING}
-        connection.exec_driver_sql(_PIN_ANNOUNCEMENTS, parameters)
-        for incident, channel, status, unknown in connection.exec_driver_sql(_ANNOUNCEMENTS, parameters):
-            if announced(LedgerStatus(status), unknown_outcome=unknown):
-                heard.setdefault(incident, set()).add(channel)
-    channels = list({channel for found in heard.values() for channel in found})
-    candidates: dict[str, list[Candidate]] = {}
-    for org, channel, usable, is_default in connection.exec_driver_sql(_CANDIDATES, {"orgs": orgs, "heard": channels}):
-        candidates.setdefault(org, []).append(Candidate(channel, usable=usable, is_default=is_default))
-    return Concerned(candidates, heard)
+    known = {row.incident_id: row.org_id for row in rows if row.type is not EventType.OPENED}
+    if not known:
+        return {}
+    found: dict[str, dict[str, Announcement]] = {}
+    parameters = {
+        "orgs": words(known.values()),
+        "incidents": words(known),
+        "announcing": words(ANNOUNCING),
+    }
+    connection.exec_driver_sql(_PIN_ANNOUNCEMENTS, parameters)
+    for incident, channel, status, unknown, route_id, group_key in connection.exec_driver_sql(
+        _ANNOUNCEMENTS, parameters
+    ):
+        channels = found.setdefault(incident, {})
+        if channel not in channels or not channels[channel].heard:
+            heard = announced(LedgerStatus(status), unknown_outcome=unknown)
+            channels[channel] = Announcement(heard, route_id, group_key)
+    return found
 
 
 def delete(connection: Connection, rows: Sequence[OutboxRow]) -> None:
     """Take events away whose ledger rows are written."""
-    connection.exec_driver_sql(_DELETE, {"ids": [row.id for row in rows]})
+    connection.exec_driver_sql(_DELETE, {"ids": integers(row.id for row in rows)})
 
 
 def _first_id(since: datetime | None) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection
 
-from common.domain.labels import Matcher, Op
+from common.domain.labels import Matcher
+from common.domain.routing import conditions
 from common.store.engine import Connection
 
 # Which organizations take part, and when their routes last changed.
@@ -27,11 +27,5 @@ def selectors(connection: Connection, orgs: Collection[str]) -> dict[str, list[t
     """{organization: the conditions of each of its enabled routes}."""
     found: dict[str, list[tuple[Matcher, ...]]] = {org: [] for org in orgs}
     for org_id, match, matchers in connection.exec_driver_sql(_ROUTES, {"orgs": list(orgs)}):
-        found[org_id].append(_conditions(match, matchers))
+        found[org_id].append(conditions(match, matchers))
     return found
-
-
-def _conditions(match: Mapping[str, str], matchers: Sequence[Mapping[str, Any]]) -> tuple[Matcher, ...]:
-    """`match` is patterns by field, where "*" is any; both are ANDed."""
-    fields = [Matcher(label, Op.EQ, pattern) for label, pattern in match.items() if pattern != "*"]
-    return (*fields, *(Matcher(m["label"], Op(m["op"]), m["value"]) for m in matchers))

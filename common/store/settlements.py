@@ -1,6 +1,8 @@
-"""What came of attempts: the notifications, the attempts' own rows and the channels' health, in one transaction.
+"""What came of attempts: the notifications, the attempts' own rows, the channels' health, and what follows from these.
 
-A settlement counts only while its lease is still the claimer's. The attempt itself is recorded in any case.
+All of it is one transaction. A settlement is that of a whole message and counts only while its lease is still the
+claimer's. The attempt itself is recorded in any case. Locks: channels, then organizations, then notifications, each in
+order of ids.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from uuid_utils import uuid7
 
 from common.domain.delivery import Attempt, ChannelChange, Decision, Outcome, Poison
 from common.domain.matching import ANNOUNCING, FOLLOWING, LedgerStatus, Match
+from common.store import fallbacks, notices, reminders
 from common.store.engine import Connection
 from common.store.notifications import Claimed
 
@@ -53,7 +56,8 @@ UPDATE channels c
        failing_since = CASE u.change WHEN 'well' THEN NULL WHEN 'failing' THEN COALESCE(c.failing_since, %(now)s)
                                      ELSE c.failing_since END,
        retry_at = CASE u.change WHEN 'well' THEN NULL ELSE u.retry_at END,
-       enabled = c.enabled AND u.change <> 'disable'
+       enabled = c.enabled AND u.change <> 'disable',
+       disabled_reason = CASE u.change WHEN 'disable' THEN 'gone' ELSE c.disabled_reason END
   FROM unnest(%(channels)s::uuid[], %(changes)s::text[], %(seen)s::int[], %(retries)s::timestamptz[])
        AS u(id, change, seen, retry_at)
  WHERE c.id = u.id
@@ -61,12 +65,13 @@ UPDATE channels c
 RETURNING c.id::text, u.change
 """
 
-# A channel that is well again gets all it missed at once. Rows that somebody is claiming right now need no help.
+# A channel that is well again gets all it missed at once; what was never tried waits for something else (its group).
+# Rows that somebody is claiming right now need no help.
 _MAKE_DUE = """
 UPDATE notifications SET next_attempt_at = %(now)s
  WHERE id IN (SELECT id FROM notifications
                WHERE channel_id = ANY(%(channels)s::uuid[]) AND status = 'pending' AND next_attempt_at > %(now)s
-                 AND lease_token IS NULL
+                 AND first_attempt_at IS NOT NULL AND lease_token IS NULL
                  FOR UPDATE SKIP LOCKED)
 """
 
@@ -92,13 +97,13 @@ SELECT EXISTS (SELECT 1 FROM notifications
 _SET_ASIDE = """
 UPDATE notifications SET status = 'dead', reason = %(reason)s, unknown_outcome = true, lease_token = NULL,
                          leased_until = NULL
- WHERE id = %(id)s AND lease_token = %(token)s
+ WHERE channel_id = %(channel)s AND status = 'pending' AND lease_token = %(token)s
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """One attempt, made of a claim, and what follows from it."""
+    """One attempt, made of a claim with all that left in its message, and what follows from it."""
 
     claim: Claimed
     attempt: Attempt
@@ -119,31 +124,35 @@ def settle(connection: Connection, settlements: Sequence[Settlement], now: datet
     """Write what came of these attempts."""
     channels = sorted({s.claim.channel_id for s in settlements})
     connection.exec_driver_sql(_LOCK_CHANNELS, {"channels": channels})
+    notices.lock(connection, {s.claim.org_id for s in settlements if s.decision.channel is ChannelChange.DISABLE})
     ours = _settle(connection, settlements)
     _record(connection, settlements)
     winners = [s for s in settlements if s.claim.id in ours]
-    _save_health(connection, winners, now)
-    _follow_dead(connection, [s for s in winners if _died_unheard(s)])
+    gone = _save_health(connection, winners, now)
+    notices.channels_gone(connection, gone, now)
+    handed_over = _bury(connection, [s for s in winners if s.decision.status is LedgerStatus.DEAD], now)
+    reminders.plan(connection, [claim for s in winners if _sent(s) for claim in s.claim.together], now)
     quiet = {s.claim.channel_id for s in winners if s.decision.channel is ChannelChange.FAILING}
     # A failing channel is tried again in its time; only the others are worth another look at once.
     more = connection.exec_driver_sql(_MORE, {"channels": [c for c in channels if c not in quiet], "now": now}).scalar()
-    return Settled(ours, more=bool(more))
+    return Settled(ours, more=handed_over or bool(more))
 
 
 def _settle(connection: Connection, settlements: Sequence[Settlement]) -> frozenset[str]:
-    rows = connection.exec_driver_sql(
+    rows = [(s, claim) for s in settlements for claim in s.claim.together]
+    settled = connection.exec_driver_sql(
         _SETTLE,
         {
-            "ids": [s.claim.id for s in settlements],
-            "tokens": [s.claim.lease_token for s in settlements],
-            "statuses": [s.decision.status.value for s in settlements],
-            "reasons": [None if _sent(s) else s.decision.reason.value for s in settlements],
-            "unknowns": [s.attempt.outcome is Outcome.UNKNOWN for s in settlements],
-            "nexts": [s.decision.next_attempt_at for s in settlements],
-            "sents": [s.at if _sent(s) else None for s in settlements],
+            "ids": [claim.id for _, claim in rows],
+            "tokens": [claim.lease_token for _, claim in rows],
+            "statuses": [s.decision.status.value for s, _ in rows],
+            "reasons": [None if _sent(s) else s.decision.reason.value for s, _ in rows],
+            "unknowns": [s.attempt.outcome is Outcome.UNKNOWN for s, _ in rows],
+            "nexts": [s.decision.next_attempt_at for s, _ in rows],
+            "sents": [s.at if _sent(s) else None for s, _ in rows],
         },
     )
-    return frozenset(row[0] for row in rows)
+    return frozenset(row[0] for row in settled)
 
 
 def _sent(settlement: Settlement) -> bool:
@@ -151,24 +160,25 @@ def _sent(settlement: Settlement) -> bool:
 
 
 def _record(connection: Connection, settlements: Sequence[Settlement]) -> None:
+    rows = [(s, claim) for s in settlements for claim in s.claim.together]
     connection.exec_driver_sql(
         _RECORD,
         {
-            "attempt_ids": [str(uuid7()) for _ in settlements],
-            "orgs": [s.claim.org_id for s in settlements],
-            "ids": [s.claim.id for s in settlements],
-            "numbers": [s.claim.number for s in settlements],
-            "outcomes": [s.attempt.outcome.value for s in settlements],
-            "codes": [s.attempt.status_code for s in settlements],
-            "errors": [s.attempt.error or None for s in settlements],
-            "durations": [s.duration_ms for s in settlements],
-            "ats": [s.at for s in settlements],
+            "attempt_ids": [str(uuid7()) for _ in rows],
+            "orgs": [claim.org_id for _, claim in rows],
+            "ids": [claim.id for _, claim in rows],
+            "numbers": [claim.number for _, claim in rows],
+            "outcomes": [s.attempt.outcome.value for s, _ in rows],
+            "codes": [s.attempt.status_code for s, _ in rows],
+            "errors": [s.attempt.error or None for s, _ in rows],
+            "durations": [s.duration_ms for s, _ in rows],
+            "ats": [s.at for s, _ in rows],
         },
     )
 
 
-def _save_health(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
-    """One change per channel, the strongest of what its attempts say."""
+def _save_health(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> list[str]:
+    """One change per channel, the strongest of what its attempts say; the channels that were disabled by it."""
     strength = list(ChannelChange)
     strongest: dict[str, Settlement] = {}
     for settlement in settlements:
@@ -185,34 +195,37 @@ def _save_health(connection: Connection, settlements: Sequence[Settlement], now:
             "seen": [s.claim.failures for s in chosen],
             "retries": [s.decision.next_attempt_at or now for s in chosen],
         },
-    )
+    ).all()
     recovered = [row[0] for row in rows if row[1] == ChannelChange.WELL]
     if recovered:
         connection.exec_driver_sql(_MAKE_DUE, {"channels": recovered, "now": now})
+    return [row[0] for row in rows if row[1] == ChannelChange.DISABLE]
 
 
-def _died_unheard(settlement: Settlement) -> bool:
-    return settlement.decision.status is LedgerStatus.DEAD and settlement.claim.event_type in ANNOUNCING
+def _bury(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> bool:
+    """What follows from deaths: nobody is told the end of what nobody heard, and the fallback is told what was not.
 
-
-def _follow_dead(connection: Connection, dead: Sequence[Settlement]) -> None:
+    Whether a fallback got anything.
+    """
+    dead = [claim for s in settlements for claim in s.claim.together if claim.event_type in ANNOUNCING]
     if not dead:
-        return
+        return False
     connection.exec_driver_sql(
         _FOLLOW_DEAD,
         {
-            "orgs": [s.claim.org_id for s in dead],
-            "incidents": [s.claim.incident_id for s in dead],
-            "channels": [s.claim.channel_id for s in dead],
+            "orgs": [claim.org_id for claim in dead],
+            "incidents": [claim.incident_id for claim in dead],
+            "channels": [claim.channel_id for claim in dead],
             "not_announced": Match.NOT_ANNOUNCED.value,
             "following": [event.value for event in FOLLOWING],
             "announcing": [event.value for event in ANNOUNCING],
         },
     )
+    return bool(fallbacks.hand_over(connection, [claim.id for claim in dead], now))
 
 
 def set_aside(connection: Connection, claim: Claimed) -> None:
-    """Give up on a notification whose settlement PostgreSQL refuses, in the plainest words; it may have arrived."""
+    """Give up on a message whose settlement PostgreSQL refuses, in the plainest words; it may have arrived."""
     connection.exec_driver_sql(
-        _SET_ASIDE, {"id": claim.id, "token": claim.lease_token, "reason": Poison.UNSETTLED.value}
+        _SET_ASIDE, {"channel": claim.channel_id, "token": claim.lease_token, "reason": Poison.UNSETTLED.value}
     )

@@ -36,6 +36,18 @@ CREATE TABLE route_cooldowns (
   FOREIGN KEY (org_id, route_id) REFERENCES routes (org_id, id)
 );
 
+-- When an open incident is brought to mind again: one row per route that told of it and repeats.
+CREATE TABLE reminders (
+  route_id     uuid NOT NULL,
+  incident_id  uuid NOT NULL,
+  org_id       uuid NOT NULL,
+  due_at       timestamptz NOT NULL,
+  PRIMARY KEY (route_id, incident_id),
+  FOREIGN KEY (org_id, route_id) REFERENCES routes (org_id, id),
+  FOREIGN KEY (org_id, incident_id) REFERENCES incidents (org_id, id)
+);
+CREATE INDEX reminders_due ON reminders (due_at);
+
 CREATE TABLE silences (
   id          uuid PRIMARY KEY,
   org_id      uuid NOT NULL REFERENCES organizations,
@@ -84,12 +96,21 @@ ALTER TABLE notifications ADD COLUMN group_key text;
 ALTER TABLE notifications ADD COLUMN message_id uuid;
 CREATE INDEX notifications_grouped ON notifications (channel_id, group_key, no)
   WHERE status = 'pending' AND group_key IS NOT NULL;
+CREATE INDEX notifications_bundled ON notifications (channel_id, message_id)
+  WHERE status = 'pending' AND message_id IS NOT NULL;
+CREATE INDEX notifications_told ON notifications (channel_id, group_key, sent_at)
+  WHERE group_key IS NOT NULL AND sent_at IS NOT NULL;
 CREATE INDEX notifications_silenced ON notifications (silence_id) WHERE silence_id IS NOT NULL;
+CREATE INDEX notifications_dead ON notifications (org_id, created_at, id) WHERE status = 'dead';
 
 ALTER TABLE channels ADD COLUMN fallback_id uuid;      -- hears what this channel could not be told
 ALTER TABLE channels ADD COLUMN cap_count integer CHECK (cap_count > 0);
 ALTER TABLE channels ADD COLUMN cap_window_s integer CHECK (cap_window_s BETWEEN 1 AND 86400);
+ALTER TABLE channels ADD COLUMN cap_started_at timestamptz;   -- when the cap's running window began …
+ALTER TABLE channels ADD COLUMN cap_used integer NOT NULL DEFAULT 0;  -- … and how many new messages left in it
 ALTER TABLE channels ADD COLUMN disabled_reason text;
+-- What waits for these is suppressed: looked for every second.
+CREATE INDEX channels_closed ON channels (id) WHERE NOT enabled OR deleted_at IS NOT NULL;
 ALTER TABLE channels ADD CONSTRAINT channels_cap CHECK ((cap_count IS NULL) = (cap_window_s IS NULL));
 ALTER TABLE channels ADD CONSTRAINT channels_fallback FOREIGN KEY (org_id, fallback_id)
   REFERENCES channels (org_id, id) NOT VALID;
@@ -111,12 +132,12 @@ CREATE TABLE platform_keys (
 DO $$
 DECLARE t text;
 BEGIN
-  FOREACH t IN ARRAY ARRAY['routes', 'route_cooldowns', 'silences', 'alerts', 'platform_keys'] LOOP
+  FOREACH t IN ARRAY ARRAY['routes', 'route_cooldowns', 'reminders', 'silences', 'alerts', 'platform_keys'] LOOP
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
     EXECUTE format('CREATE POLICY owner_all ON %I TO tocsin_owner USING (true) WITH CHECK (true)', t);
     EXECUTE format('CREATE POLICY worker_all ON %I TO tocsin_worker USING (true) WITH CHECK (true)', t);
   END LOOP;
-  FOREACH t IN ARRAY ARRAY['routes', 'route_cooldowns', 'silences', 'alerts'] LOOP
+  FOREACH t IN ARRAY ARRAY['routes', 'route_cooldowns', 'reminders', 'silences', 'alerts'] LOOP
     EXECUTE format('CREATE POLICY tenant ON %I TO tocsin_api
                     USING (org_id = (SELECT current_org())) WITH CHECK (org_id = (SELECT current_org()))', t);
   END LOOP;
@@ -125,7 +146,9 @@ END $$;
 -- Whoever changes routes, silences or channels moves the organization's routing_version in the same transaction; the
 -- relay holds that row while it matches.
 GRANT UPDATE (routing_version) ON organizations TO tocsin_api, tocsin_worker;
-GRANT SELECT, INSERT, UPDATE ON routes, silences, alerts TO tocsin_api;
+GRANT SELECT, INSERT, UPDATE ON routes, reminders, silences, alerts TO tocsin_api;
+GRANT SELECT, INSERT, UPDATE, DELETE ON reminders TO tocsin_worker;
+GRANT UPDATE (cap_started_at, cap_used, disabled_reason) ON channels TO tocsin_worker;
 GRANT SELECT ON route_cooldowns TO tocsin_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON route_cooldowns TO tocsin_worker;
 GRANT SELECT, UPDATE ON silences TO tocsin_worker;

@@ -110,6 +110,7 @@ class Stack:
             "TOCSIN_PORT": str(self.port),
             "TOCSIN_LOG_LEVEL": "debug",
             "TOCSIN_WORKERS": "2",
+            "TOCSIN_RATE_LIMIT_WRITES": "0",
             **variables,
         }
         self.process: subprocess.Popen[bytes] | None = None

@@ -150,8 +150,8 @@ def test_the_ledger_lists_and_tells_every_attempt_in_order(world: World) -> None
     assert ids(f"?incident_id={uuid4()}") == []
     found = world.bob.get(f"/v1/notifications/{dead}").get_json()
     assert set(found) == {
-        "id", "incident_id", "event_type", "channel_id", "status", "reason", "attempts", "next_attempt_at", "sent_at",
-        "created_at", "delivery_attempts",
+        "id", "incident_id", "event_type", "channel_id", "route_id", "status", "reason", "attempts", "next_attempt_at",
+        "sent_at", "created_at", "delivery_attempts",
     }  # fmt: skip
     assert (found["status"], found["attempts"], found["next_attempt_at"]) == ("dead", 2, None)
     assert [attempt["outcome"] for attempt in found["delivery_attempts"]] == ["unknown", "rejected"]

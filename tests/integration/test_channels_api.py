@@ -240,7 +240,11 @@ def test_a_channel_is_tested_once_in_a_while(world: World, certificate: tuple[Pa
         other = f"/v1/channels/{make(world, 'webhook', receiver.config)['id']}/test"
         assert world.alice.post(path).status_code == 200
         again = world.alice.post(path)
-        assert (again.status_code, again.get_json()["code"], again.headers["Retry-After"]) == (429, "RATE_LIMITED", "5")
+        assert (again.status_code, again.get_json()["code"], again.headers["Retry-After"]) == (
+            429,
+            "RATE_LIMIT_EXCEEDED",
+            "5",
+        )
         assert world.alice.post(other).status_code == 200
 
 

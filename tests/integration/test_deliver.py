@@ -17,7 +17,7 @@ from common.clock import utc_now
 from common.domain.delivery import Attempt
 from common.domain.errors import Contended, Unavailable
 from common.domain.incident import EventType, Status
-from common.store import notifications
+from common.store import bundles, notifications
 from common.store.engine import Connection, Database
 from common.store.notifications import Claimed, Limits
 from notifier.deliver import Deliverer
@@ -213,11 +213,11 @@ def test_a_failing_channel_is_tried_by_one_notifier_at_a_time(world: World, sink
     _forward(world)
     none_yet = Limits(10, 10, {})
     with world.worker.begin() as one:
-        assert len(notifications.claim_trials(one, none_yet, utc_now())) == 1
+        assert len(bundles.claim_trials(one, none_yet, utc_now())) == 1
         with world.worker.begin() as other:
-            assert notifications.claim_trials(other, none_yet, utc_now()) == []
+            assert bundles.claim_trials(other, none_yet, utc_now()) == []
     with world.worker.begin() as other:
-        assert notifications.claim_trials(other, none_yet, utc_now()) == []
+        assert bundles.claim_trials(other, none_yet, utc_now()) == []
 
 
 def test_one_success_makes_everything_of_that_channel_due(world: World, sink: Sink, post: Post) -> None:
@@ -308,7 +308,9 @@ def test_a_notification_whose_holder_died_is_tried_again_when_its_lease_is_over(
     world.open()
     world.relay_all()
     with world.worker.begin() as connection:
-        (lost,) = notifications.claim_due(connection, Limits(10, 10, {}), utc_now())
+        (lost,) = notifications.claim_due(
+            connection, notifications.waiting_channels(connection), Limits(10, 10, {}), utc_now()
+        )
     assert post.round() == 0
     with world.worker.begin() as connection:
         later = utc_now() + timedelta(seconds=61)
@@ -464,3 +466,36 @@ def test_slack_gets_text_and_blocks_in_which_a_title_cannot_mention_anybody(
     assert said["text"] == "Opened: &lt;!channel&gt; &amp; co"
     assert said["blocks"][0]["text"]["text"] == ":rotating_light: *Opened: &lt;!channel&gt; &amp; co*"
     assert "no answer" in said["blocks"][1]["text"]["text"]
+
+
+def test_a_look_goes_on_behind_the_last_one_and_leaves_no_channel_out(world: World) -> None:
+    channels = sorted(world.channel("http://127.0.0.1:9/") for _ in range(5))
+    world.open()
+    world.relay_all()
+    with world.worker.begin() as connection:
+
+        def look(after: str, most: int) -> list[str]:
+            return notifications.waiting_channels(connection, after=after, most=most)
+
+        assert look(notifications.FIRST, 2) == channels[:2]
+        assert look(channels[1], 2) == channels[2:4]
+        assert look(channels[3], 3) == [channels[4], channels[0], channels[1]]
+        assert look(channels[3], 9) == [channels[4], *channels[:4]]
+        assert look(notifications.FIRST, 9) == channels
+
+
+def test_more_channels_than_one_look_covers_are_all_served(
+    world: World, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = notifications.waiting_channels
+    monkeypatch.setattr(
+        notifications, "waiting_channels", lambda connection, after: look(connection, after=after, most=2)
+    )
+    for number in range(7):
+        world.channel(sink.url(f"/{number}"))
+    world.open()
+    world.relay_all()
+    with posting(world) as post:
+        for _ in range(4):
+            post.round()
+    assert sorted(request.path for request in sink.received) == [f"/{number}" for number in range(7)]

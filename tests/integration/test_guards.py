@@ -92,7 +92,9 @@ def test_an_event_that_is_relayed_twice_is_told_once(databases: Databases) -> No
 @pytest.mark.parametrize(
     "claim",
     [
-        lambda connection, _ids: notifications.claim_due(connection, _ROOM, utc_now()),
+        lambda connection, _ids: notifications.claim_due(
+            connection, notifications.waiting_channels(connection), _ROOM, utc_now()
+        ),
         lambda connection, ids: notifications.claim_named(connection, ids, _ROOM, utc_now()),
     ],
     ids=["due", "named"],

@@ -186,10 +186,10 @@ def test_a_younger_event_waits_while_another_relay_holds_the_older_one(world: Wo
     world.channel("http://a")
     (incident,) = world.open()
     with world.worker.begin() as other:
-        assert len(outbox.claim(other, limit=1)) == 1
+        assert len(outbox.claim(other, limit=1).rows) == 1
         world.resolve(incident)
         with world.worker.begin() as connection:
-            assert outbox.claim(connection, limit=10) == []
+            assert outbox.claim(connection, limit=10).rows == []
 
 
 def test_an_event_that_the_database_refuses_is_set_aside_with_its_incident_and_blocks_nobody(world: World) -> None:
@@ -219,7 +219,7 @@ def test_a_relay_that_dies_in_its_transaction_leaves_everything_as_it_was(world:
 
     def die_half_way() -> None:
         with world.worker.begin() as connection:
-            claimed = outbox.claim(connection, limit=10)
+            claimed = outbox.claim(connection, limit=10).rows
             outbox.number(connection, [row.incident_id for row in claimed])
             outbox.delete(connection, claimed)
             raise RuntimeError

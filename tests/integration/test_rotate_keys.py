@@ -47,6 +47,7 @@ def test_all_secrets_are_sealed_anew_and_the_old_key_can_go(world: World) -> Non
     world.channel("http://127.0.0.1/", secrets=None)
     assert _rotate(world, f"{NEW},{OLD}", batch=3) == {
         "channels": rotation.Counts(resealed=7),
+        "idempotency_keys": rotation.Counts(),
         "monitors": rotation.Counts(resealed=7),
     }
     only_new = Vault(NEW)

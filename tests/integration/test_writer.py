@@ -17,7 +17,7 @@ from common.domain.errors import Unavailable
 from common.domain.health import Health, Policy
 from common.domain.incident import Status
 from common.domain.monitors import MonitorConfig
-from common.store import incidents, result_log, votes
+from common.store import incident_changes, incidents, result_log, votes
 from common.store.engine import Database, DatabaseRole
 from common.store.incidents import Deed
 from tests.conftest import Databases
@@ -400,7 +400,7 @@ def test_results_in_flight_when_a_monitor_is_paused_open_nothing(bench: Bench) -
 def resolve_by_hand(bench: Bench) -> str:
     incident = str(bench.seed.run("SELECT id FROM incidents WHERE status <> 'resolved'")[0][0])
     with bench.databases.api.begin(bench.seed.org_id) as connection:
-        incidents.set_status(
+        incident_changes.set_status(
             connection,
             org_id=bench.seed.org_id,
             incident_id=incident,

@@ -16,7 +16,7 @@ import structlog
 import worker.checks
 from common.domain.checks import Verdict
 from common.domain.monitors import MonitorConfig
-from common.store import engine, notifications
+from common.store import bundles, engine, notifications
 from tests.simulation.database import Guard
 from tests.simulation.engine import Violation
 from tests.simulation.invariants import Watch, calm_s, check_end
@@ -62,7 +62,7 @@ def simulated() -> Iterator[None]:
         with (
             patch.object(worker.checks, "PROBES", {"http": probe}),
             patch.object(notifications, "LEASE", _LEASE),
-            patch.object(notifications, "TRIAL", _TRIAL),
+            patch.object(bundles, "TRIAL", _TRIAL),
             patch.object(engine, "text", cache(engine.text)),  # the clock's query, built once instead of each time
         ):
             yield

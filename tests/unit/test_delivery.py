@@ -1,4 +1,4 @@
-"""What follows from an attempt, and who hears of an event: the tables of the pure core."""
+"""What follows from an attempt: the tables of the pure core."""
 
 from __future__ import annotations
 
@@ -15,18 +15,7 @@ from common.domain.delivery import (
     Standing,
     after_attempt,
 )
-from common.domain.errors import DomainError
-from common.domain.incident import ANNOUNCED, EventType
-from common.domain.matching import (
-    ANNOUNCING,
-    FOLLOWING,
-    STATUS_OF,
-    Candidate,
-    LedgerStatus,
-    Match,
-    announced,
-    recipients,
-)
+from common.domain.matching import LedgerStatus
 
 NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
 FRESH = Standing(first_attempt_at=NOW)
@@ -103,62 +92,3 @@ def test_a_failing_channel_is_left_alone_for(
         Attempt(Outcome.FAILED, 503, retry_after_s=retry_after_s), Standing(NOW, failures, since), NOW
     )
     assert decision.next_attempt_at == NOW + timedelta(seconds=wait_s)
-
-
-# The cast: one channel as each event may find it. (usable, is_default, heard)
-_DEFAULT, _HEARD, _HEARD_ONCE_DEFAULT = (True, True, False), (True, False, True), (True, True, True)
-_OFF, _OFF_HEARD, _STRANGER = (False, True, False), (False, False, True), (True, False, False)
-
-
-@pytest.mark.parametrize(
-    ("event", "channel", "match"),
-    [
-        # An opening goes to the defaults.
-        (EventType.OPENED, _DEFAULT, Match.DEFAULT_CHANNEL),
-        (EventType.OPENED, _STRANGER, None),
-        (EventType.OPENED, _OFF, Match.CHANNEL_DISABLED),
-        # An escalation goes to them and to whoever heard before.
-        (EventType.ESCALATED, _DEFAULT, Match.DEFAULT_CHANNEL),
-        (EventType.ESCALATED, _HEARD, Match.ANNOUNCED_HERE),
-        (EventType.ESCALATED, _STRANGER, None),
-        (EventType.ESCALATED, _OFF_HEARD, Match.CHANNEL_DISABLED),
-        # What follows goes to those who heard, whatever the rules say by now, and to nobody else.
-        (EventType.ACKNOWLEDGED, _HEARD, Match.ANNOUNCED_HERE),
-        (EventType.ACKNOWLEDGED, _DEFAULT, Match.NOT_ANNOUNCED),
-        (EventType.RESOLVED, _HEARD, Match.ANNOUNCED_HERE),
-        (EventType.RESOLVED, _HEARD_ONCE_DEFAULT, Match.ANNOUNCED_HERE),
-        (EventType.RESOLVED, _DEFAULT, Match.NOT_ANNOUNCED),
-        (EventType.RESOLVED, _STRANGER, None),
-        (EventType.RESOLVED, _OFF_HEARD, Match.CHANNEL_DISABLED),
-        (EventType.RESOLVED, _OFF, Match.CHANNEL_DISABLED),
-    ],
-)
-def test_who_hears_of_an_event(event: EventType, channel: tuple[bool, bool, bool], match: Match | None) -> None:
-    usable, is_default, heard = channel
-    found = recipients(event, [Candidate("c", usable=usable, is_default=is_default)], {"c"} if heard else set())
-    assert [recipient.match for recipient in found] == ([] if match is None else [match])
-
-
-@pytest.mark.parametrize(
-    ("status", "unknown_outcome", "heard"),
-    [
-        (LedgerStatus.SENT, False, True),
-        (LedgerStatus.PENDING, False, True),
-        (LedgerStatus.DEAD, True, True),  # a timeout, a reset: it may have arrived
-        (LedgerStatus.DEAD, False, False),  # refused, or never reached
-        (LedgerStatus.SUPPRESSED, False, False),
-    ],
-)
-def test_an_opening_counts_as_heard(status: LedgerStatus, *, unknown_outcome: bool, heard: bool) -> None:
-    assert announced(status, unknown_outcome=unknown_outcome) is heard
-
-
-def test_every_announced_event_either_announces_or_follows() -> None:
-    assert ANNOUNCING | FOLLOWING == ANNOUNCED
-    assert not ANNOUNCING & FOLLOWING
-    assert STATUS_OF.keys() == set(Match)
-
-
-def test_matching_an_event_that_nobody_announces_is_a_bug() -> None:
-    with pytest.raises(DomainError):
-        recipients(EventType.COMMENTED, [], set())

@@ -10,15 +10,19 @@ from common.domain.errors import InvalidTransition, ValidationFailed
 from common.domain.health import Change, Health
 from common.domain.incident import (
     ANNOUNCED,
+    MAX_LABELS,
+    TOLD_AS,
     TRANSITIONS,
     EventType,
     Priority,
     Severity,
     Status,
+    merge_labels,
     move,
     parse_status,
     priority_of,
     severity_for,
+    severity_of,
 )
 
 #: Every (from, to): True moves, False is the same already, None may not.
@@ -90,8 +94,35 @@ def test_degraded_opens_with_the_milder_of_the_monitors_severity_and_warning() -
     assert all(severity_for(severity, Health.DOWN) is severity for severity in Severity)
 
 
-def test_people_hear_of_everything_but_comments_and_easing() -> None:
-    assert set(EventType) - ANNOUNCED == {EventType.COMMENTED, EventType.EASED}
+def test_people_hear_of_everything_but_notes_and_easing() -> None:
+    silent = {EventType.COMMENTED, EventType.EASED, EventType.UPDATED, EventType.ASSIGNED}
+    assert set(EventType) - ANNOUNCED == silent
+    assert set(TOLD_AS) <= ANNOUNCED
+    assert set(TOLD_AS.values()) <= ANNOUNCED - set(TOLD_AS)
+
+
+def test_severity_follows_priority_and_back() -> None:
+    assert {priority: severity_of(priority) for priority in Priority} == {
+        Priority.P1: Severity.CRITICAL,
+        Priority.P2: Severity.ERROR,
+        Priority.P3: Severity.WARNING,
+    }
+    assert all(priority_of(severity_of(priority)) is priority for priority in Priority)
+
+
+def test_labels_are_merged_up_to_their_limit() -> None:
+    labels = {"team": "shop", "env": "prod"}
+    assert merge_labels(labels, {"env": None, "zone": "a", "gone": None}) == {"team": "shop", "zone": "a"}
+    assert merge_labels(labels, {}) == labels
+    assert merge_labels(labels, None) == {}
+    full = {str(number): "x" for number in range(MAX_LABELS)}
+    assert merge_labels(full, {"0": "y"})["0"] == "y"
+    with pytest.raises(ValidationFailed) as refused:
+        merge_labels(full, {"one more": "x"})
+    assert refused.value.details[0].field == "labels"
+    # More than would be allowed today may stay, or become less.
+    crowded = full | {"a": "x", "b": "x"}
+    assert len(merge_labels(crowded, {"a": None})) == MAX_LABELS + 1
 
 
 def test_every_change_that_checks_find_has_its_event() -> None:

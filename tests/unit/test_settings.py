@@ -31,6 +31,14 @@ WRONG = [
     ("TOCSIN_WORKERS", "0", "greater than or equal to 1"),
     ("TOCSIN_API_WORKERS", "65", "less than or equal to 64"),
     ("TOCSIN_API_THREADS", "2.5", "valid integer"),
+    ("TOCSIN_CORS_ORIGINS", "https://a.example, *", "* is not an origin"),
+    ("TOCSIN_CORS_ORIGINS", "https://a.example/path", "not an origin"),
+    ("TOCSIN_CORS_ORIGINS", "https://a.example/", "not an origin"),
+    ("TOCSIN_CORS_ORIGINS", "file:///x", "not an origin"),
+    ("TOCSIN_TRUSTED_PROXIES", "-1", "greater than or equal to 0"),
+    ("TOCSIN_RATE_LIMIT_WRITES", "-1", "greater than or equal to 0"),
+    ("TOCSIN_RATE_LIMIT_AUTH", "100/min", "valid integer"),
+    ("TOCSIN_REQUEST_TIMEOUT", "0", "greater than or equal to 1"),
     ("TOCSIN_LOCATION", "EU West", "match"),
     ("TOCSIN_LOCATION", "a.b", "match"),  # a dot would break the names of queues
     ("TOCSIN_EGRESS", "everything", "must be one of internal, public"),
@@ -80,6 +88,7 @@ def test_strangers_may_not_register_where_internal_targets_are_allowed() -> None
 def test_every_secret_may_come_from_a_file_without_its_last_newline(name: str, tmp_path: Path) -> None:
     variable = next(variable for variable, field in VARIABLES.items() if field == name)
     urls = {"database_url": "postgresql://u@h/d", "redis_url": "redis://h/0", "smtp_url": "smtp://h"}
+    urls["deadman_url"] = "https://h/ping"
     value = urls.get(name, "s" * 40)
     file = tmp_path / "secret"
     file.write_text(value + "\n")
@@ -185,3 +194,23 @@ def test_a_wrong_mail_server_is_named_without_its_password(url: str) -> None:
 def test_a_mail_server_needs_a_sender() -> None:
     assert "TOCSIN_MAIL_FROM" in problem(TOCSIN_SMTP_URL="smtp://mail.example")
     assert "TOCSIN_MAIL_FROM" in problem(TOCSIN_MAIL_FROM="not an address")
+
+
+OIDC = {"TOCSIN_OIDC_ISSUER": "https://id.example/realm", "TOCSIN_OIDC_CLIENT_ID": "tocsin"}
+
+
+def test_a_login_provider_is_named_completely() -> None:
+    assert load_settings(OIDC).oidc_issuer == "https://id.example/realm"
+    assert "TOCSIN_OIDC_CLIENT_ID" in problem(TOCSIN_OIDC_ISSUER="https://id.example")
+    for issuer in ("id.example", "http://id.example", "https://id.example?x=1", "ftp://id.example", "https://"):
+        assert "TOCSIN_OIDC_ISSUER" in problem(**{**OIDC, "TOCSIN_OIDC_ISSUER": issuer}), issuer
+    assert load_settings({**OIDC, "TOCSIN_OIDC_ISSUER": "http://127.0.0.1:9000"}).oidc_issuer
+    assert "openid" in problem(**OIDC, TOCSIN_OIDC_SCOPES="email profile")
+
+
+def test_whom_a_provider_lets_in_by_itself_is_limited_to_domains() -> None:
+    assert "TOCSIN_OIDC_ALLOWED_DOMAINS" in problem(**OIDC, TOCSIN_OIDC_AUTO_JOIN="viewer")
+    assert "TOCSIN_OIDC_AUTO_JOIN" in problem(**OIDC, TOCSIN_OIDC_AUTO_JOIN="owner", TOCSIN_OIDC_ALLOWED_DOMAINS="*")
+    both = {**OIDC, "TOCSIN_OIDC_AUTO_JOIN": "viewer", "TOCSIN_OIDC_ALLOWED_DOMAINS": " Corp.example, other.example"}
+    assert load_settings(both).oidc_domains == {"corp.example", "other.example"}
+    assert load_settings({**both, "TOCSIN_OIDC_ALLOWED_DOMAINS": "*"}).oidc_domains == frozenset()

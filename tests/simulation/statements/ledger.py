@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
-from common.store import notifications
+from common.store import bundles, fallbacks, ledger, notifications
 from tests.simulation.database import Guard, Rows, Statement, Transaction
+from tests.simulation.statements.literals import items
 
-_NEW = ("ids", "orgs", "events", "incidents", "channels", "types", "statuses", "reasons")
+_NEW = ("ids", "orgs", "events", "incidents", "channels", "types", "reasons", "dues")
 
 
 def _write(tx: Transaction, p: Any) -> Rows:
     known = {(row["event_id"], row["channel_id"]) for row in tx.rows("notifications").values()}
-    written = Rows()
-    for id_, org, event, incident, channel, type_, status, reason in zip(*(p[name] for name in _NEW), strict=True):
+    columns = [items(p[name]) for name in _NEW]
+    for id_, org, event, incident, channel, type_, reason, due in zip(*columns, strict=True):
         if not tx.lacks(Guard.LEDGER_KEY):
             if (event, channel) in known:
                 continue
@@ -22,12 +24,11 @@ def _write(tx: Transaction, p: Any) -> Rows:
             known.add((event, channel))
         tx.put("notifications", id_, {
             "id": id_, "no": tx.server.next_no(), "org_id": org, "event_id": event, "incident_id": incident,
-            "channel_id": channel, "event_type": type_, "status": status, "reason": reason, "attempts": 0,
-            "unknown": False, "next_attempt_at": p["now"], "first_attempt_at": None, "token": None,
-            "leased_until": None,
+            "channel_id": channel, "event_type": type_, "status": "pending" if reason is None else "suppressed",
+            "reason": reason, "attempts": 0, "unknown": False, "next_attempt_at": datetime.fromisoformat(due),
+            "first_attempt_at": None, "token": None, "leased_until": None,
         })  # fmt: skip
-        written.append((id_, status))
-    return written
+    return Rows()
 
 
 def _claimable(tx: Transaction, now: Any) -> list[dict[str, Any]]:
@@ -46,10 +47,10 @@ def _claimable(tx: Transaction, now: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _lease(tx: Transaction, chosen: Iterable[dict[str, Any]], p: Any) -> Rows:
+def _lease(tx: Transaction, chosen: Iterable[tuple[dict[str, Any], str]], p: Any) -> Rows:
+    """`chosen` are rows with their tokens."""
     claimed = Rows()
-    for row in chosen:
-        token = f"token-{tx.server.next_no()}"
+    for row, token in chosen:
         first_attempt_at = row["first_attempt_at"] or p["now"]
         tx.put("notifications", row["id"], row | {
             "token": token, "leased_until": p["leased_until"], "attempts": row["attempts"] + 1,
@@ -74,7 +75,7 @@ def _claim_healthy(tx: Transaction, p: Any, wanted: Callable[[dict[str, Any]], b
         taken = busy.get(row["channel_id"], 0)
         if taken < p["per_channel"] and len(chosen) < p["limit"] and tx.try_lock("notifications", row["id"]):
             busy[row["channel_id"]] = taken + 1
-            chosen.append(row)
+            chosen.append((row, f"token-{tx.server.next_no()}"))
     return _lease(tx, chosen, p)
 
 
@@ -86,19 +87,39 @@ def _claim_named(tx: Transaction, p: Any) -> Rows:
     return _claim_healthy(tx, p, lambda row: row["id"] in p["ids"])
 
 
-def _claim_trials(tx: Transaction, p: Any) -> Rows:
-    chosen = []
+def _no_bundles(_tx: Transaction, _p: Any) -> Rows:
+    """No channel here has groups or a cap."""
+    return Rows()
+
+
+def _look_failing(tx: Transaction, p: Any) -> Rows:
+    found = Rows()
     for id_, channel in tx.rows("channels").items():
         ready = channel["retry_at"] is None or channel["retry_at"] <= p["now"]
         if not channel["failures"] or not channel["enabled"] or not ready or not tx.try_lock("channels", id_):
             continue
         trials = [row for row in _claimable(tx, p["now"]) if row["channel_id"] == id_]
-        for row in sorted(trials, key=lambda row: (row["next_attempt_at"], row["no"])):
-            if tx.try_lock("notifications", row["id"]):
-                chosen.append(row)
-                tx.put("channels", id_, channel | {"retry_at": p["trial_until"]})
-                break
+        for row in sorted(trials, key=lambda row: (row["next_attempt_at"], row["no"]))[:1]:
+            tried_in = row["id"] if row["attempts"] else None
+            trial = (row["id"], row["no"], row["incident_id"], None, tried_in, row["next_attempt_at"], 0)
+            found.append((id_, None, None, None, 0, *trial))
+    return found
+
+
+def _take(tx: Transaction, p: Any) -> Rows:
+    chosen = []
+    for id_, token in zip(p["ids"], p["tokens"], strict=True):
+        row = tx.get("notifications", id_)
+        free = row["leased_until"] is None or row["leased_until"] <= p["now"] or tx.lacks(Guard.CLAIM_LEASE)
+        if row["status"] == "pending" and free and tx.try_lock("notifications", id_):
+            chosen.append((row, token))
     return _lease(tx, chosen, p)
+
+
+def _count(tx: Transaction, p: Any) -> Rows:
+    for id_, retry_at in zip(p["channels"], p["retries"], strict=True):
+        tx.put("channels", id_, tx.get("channels", id_) | {"retry_at": retry_at})
+    return Rows()
 
 
 def _suppress_disabled(tx: Transaction, p: Any) -> Rows:
@@ -115,10 +136,27 @@ def _suppress_disabled(tx: Transaction, p: Any) -> Rows:
     return done
 
 
+def _waiting(tx: Transaction, p: Any) -> Rows:
+    """All of them fit into one look."""
+    pending = {row["channel_id"] for row in tx.rows("notifications").values() if row["status"] == "pending"}
+    return Rows((channel,) for channel in sorted(pending) if channel > p["after"])
+
+
+def _no_fallbacks(_tx: Transaction, _p: Any) -> Rows:
+    """No channel here has a fallback."""
+    return Rows()
+
+
 STATEMENTS: dict[str, Statement] = {
-    notifications._WRITE: _write,
+    ledger._WRITE: _write,
     notifications._CLAIM_DUE: _claim_due,
     notifications._CLAIM_NAMED: _claim_named,
-    notifications._CLAIM_TRIALS: _claim_trials,
+    bundles._LOOK: _no_bundles,
+    bundles._CHANNELS_OF: _no_bundles,
+    notifications._WAITING: _waiting,
+    bundles._LOOK_FAILING: _look_failing,
+    bundles._TAKE: _take,
+    bundles._COUNT: _count,
     notifications._SUPPRESS_DISABLED: _suppress_disabled,
+    fallbacks._TARGETS: _no_fallbacks,
 }

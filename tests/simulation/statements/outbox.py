@@ -5,36 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 from common.domain.matching import ANNOUNCING
-from common.store import outbox
+from common.store import outbox, route_books
 from tests.simulation.database import Guard, Rows, Statement, Transaction
+from tests.simulation.statements.literals import items
 
 _ANNOUNCING = {event.value for event in ANNOUNCING}
 
 
 def _hold(tx: Transaction, p: Any) -> Rows:
     waiting: dict[str, int] = {}
+    excluded = items(p["excluded"])
     for no, row in tx.rows("outbox").items():
-        if row["incident_id"] not in p["excluded"]:
+        if row["incident_id"] not in excluded:
             waiting[row["org_id"]] = min(no, waiting.get(row["org_id"], no))
     held = Rows()
     for org in sorted(waiting, key=waiting.__getitem__):
         if tx.lacks(Guard.ORGANIZATION_HOLD) or tx.try_lock("organizations", org):
-            held.append((org,))
+            held.append((org, tx.get("organizations", org).get("routing_version", 0)))
     return held
 
 
 def _take(tx: Transaction, p: Any) -> Rows:
-    rows = tx.rows("outbox")
-    taken = [
-        (no, row["org_id"], row["incident_id"], row["event_id"], row["type"])
-        for no, row in sorted(rows.items())
-        if row["org_id"] in p["orgs"] and row["incident_id"] not in p["excluded"]
-    ]
+    orgs, excluded = items(p["orgs"]), items(p["excluded"])
+    taken = Rows()
+    for no, row in sorted(tx.rows("outbox").items()):
+        if row["org_id"] in orgs and row["incident_id"] not in excluded:
+            incident = tx.get("incidents", row["incident_id"])
+            taken.append((
+                no, row["org_id"], row["incident_id"], row["event_id"], row["type"], incident["dedup_key"], {},
+                incident["severity"], "monitor", incident["title"], None,
+            ))  # fmt: skip
     return Rows(taken[: p["limit"]])
 
 
+def _no_rules(_tx: Transaction, _p: Any) -> Rows:
+    """Nobody made a route or a silence."""
+    return Rows()
+
+
 def _number(tx: Transaction, p: Any) -> Rows:
-    wanted = set(p["incidents"])
+    wanted = set(items(p["incidents"]))
     latest: dict[str, Any] = {}
     fresh = []
     events = [event for event in tx.rows("events").values() if event["incident_id"] in wanted and event["seq"] is None]
@@ -62,10 +72,11 @@ def _unnumbered(tx: Transaction, p: Any) -> Rows:
 
 
 def _announcements(tx: Transaction, p: Any) -> Any:
+    orgs, incidents = items(p["orgs"]), items(p["incidents"])
     return (
         row
         for row in tx.rows("notifications").values()
-        if row["org_id"] in p["orgs"] and row["incident_id"] in p["incidents"] and row["event_type"] in _ANNOUNCING
+        if row["org_id"] in orgs and row["incident_id"] in incidents and row["event_type"] in _ANNOUNCING
     )
 
 
@@ -77,20 +88,22 @@ def _pin(tx: Transaction, p: Any) -> Rows:
 
 
 def _heard(tx: Transaction, p: Any) -> Rows:
-    return Rows((row["incident_id"], row["channel_id"], row["status"], row["unknown"]) for row in _announcements(tx, p))
+    rows = sorted(_announcements(tx, p), key=lambda row: row["no"])
+    return Rows((row["incident_id"], row["channel_id"], row["status"], row["unknown"], None, None) for row in rows)
 
 
-def _candidates(tx: Transaction, p: Any) -> Rows:
+def _channels(tx: Transaction, p: Any) -> Rows:
+    orgs = items(p["orgs"])
     return Rows(
         (channel["org_id"], id_, channel["enabled"], True)
         for id_, channel in sorted(tx.rows("channels").items())
-        if channel["org_id"] in p["orgs"]
+        if channel["org_id"] in orgs
     )
 
 
 def _delete(tx: Transaction, p: Any) -> Rows:
-    for no in p["ids"]:
-        tx.put("outbox", no, None)
+    for no in items(p["ids"]):
+        tx.put("outbox", int(no), None)
     return Rows()
 
 
@@ -101,6 +114,8 @@ STATEMENTS: dict[str, Statement] = {
     outbox._UNNUMBERED: _unnumbered,
     outbox._PIN_ANNOUNCEMENTS: _pin,
     outbox._ANNOUNCEMENTS: _heard,
-    outbox._CANDIDATES: _candidates,
+    route_books._ROUTES: _no_rules,
+    route_books._SILENCES: _no_rules,
+    route_books._CHANNELS: _channels,
     outbox._DELETE: _delete,
 }

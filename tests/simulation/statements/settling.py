@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.store import settlements
+from common.store import notices, settlements
 from tests.simulation.database import Guard, Rows, Statement, Transaction
 
 
@@ -91,7 +91,21 @@ def _more(tx: Transaction, p: Any) -> Rows:
     return Rows([(found,)])
 
 
+def _move_routing(tx: Transaction, p: Any) -> Rows:
+    for org in p["orgs"]:
+        tx.lock("organizations", org)
+        row = tx.get("organizations", org)
+        tx.put("organizations", org, row | {"routing_version": row.get("routing_version", 0) + 1})
+    return Rows()
+
+
+def _gone_channels(tx: Transaction, p: Any) -> Rows:
+    return Rows((id_, tx.get("channels", id_)["org_id"], "hook") for id_ in p["ids"])
+
+
 STATEMENTS: dict[str, Statement] = {
+    notices._MOVE_ROUTING: _move_routing,
+    notices._CHANNELS: _gone_channels,
     settlements._LOCK_CHANNELS: _lock_channels,
     settlements._SETTLE: _settle,
     settlements._RECORD: _record,

@@ -1,0 +1,53 @@
+"""Examples for the OpenAPI document, by the name of the model: a test holds each against its model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+EXAMPLES: Mapping[str, dict[str, Any]] = MappingProxyType(
+    {
+        "Login": {"email": "admin@example.com", "password": "correct horse battery staple"},
+        "ApiKeyIn": {"name": "deploy pipeline", "role": "editor", "expires_in_days": 365},
+        "MonitorIn": {
+            "type": "http",
+            "name": "Shop",
+            "key": "shop-home",
+            "target": "https://shop.example/health",
+            "interval_seconds": 30,
+            "failure_threshold": 2,
+            "severity": "critical",
+            "labels": {"team": "shop"},
+            "assertions": [
+                {"source": "status", "op": "in", "value": ["200-299"]},
+                {"source": "latency_ms", "op": "lt", "value": 800, "on_fail": "degraded"},
+            ],
+        },
+        "ChannelIn": {"type": "webhook", "name": "Ops", "config": {"url": "https://hooks.example/tocsin"}},
+        "RouteIn": {
+            "name": "shop to its team",
+            "match": {"severity": "critical", "source": "*", "name": "*"},
+            "matchers": [{"label": "team", "op": "=", "value": "shop"}],
+            "channel_ids": ["01928e5c-7f3a-7cc1-9d5e-3b1f5a1c2d3e"],
+        },
+        "SilenceIn": {
+            "matchers": [{"label": "team", "op": "=", "value": "shop"}],
+            "duration_seconds": 3600,
+            "comment": "moving to the new rack",
+        },
+        "AlertIn": {
+            "name": "DiskFull",
+            "source": "db-1",
+            "severity": "error",
+            "status": "firing",
+            "summary": "/var is 97 % full",
+            "labels": {"team": "database"},
+        },
+        "IncidentIn": {"title": "Payments are slow", "priority": "P2", "labels": {"team": "shop"}},
+        "CommentIn": {"body": "The provider confirms: a fibre was cut."},
+        "StatusIn": {"status": "acknowledged"},
+        "TenantIn": {"name": "Example Ltd"},
+        "InviteIn": {"email": "bob@example.com", "role": "editor"},
+    }
+)

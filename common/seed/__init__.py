@@ -1,0 +1,1 @@
+"""Many organizations with many routes, and a stream of alerts for them: made data, the same for the same seed."""

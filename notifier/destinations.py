@@ -1,0 +1,142 @@
+"""From claimed events to the ledger rows that they make: reads what the decisions need, decides event by event.
+
+Whoever hears of an opening in a batch has heard of it when its end comes in the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from common import log, telemetry
+from common.domain.groups import GroupState, grouping_of
+from common.domain.incident import EventType
+from common.domain.matching import ANNOUNCING, STATUS_OF, LedgerStatus, Recipient, Told, note, recipients
+from common.domain.routing import Route
+from common.domain.rules import Rules
+from common.store import cooldowns, ledger, outbox
+from common.store.engine import Connection
+from common.store.ledger import NewNotification
+from common.store.outbox import OutboxRow
+
+
+@dataclass(slots=True)
+class Destinations:
+    """The ledger rows of the first `events` of a batch, and the cooldowns that they begin."""
+
+    events: int = 0
+    rows: list[NewNotification] = field(default_factory=list)
+    cooldowns: set[cooldowns.Key] = field(default_factory=set)
+
+
+def decide(
+    connection: Connection, rows: Sequence[OutboxRow], rules: Mapping[str, Rules], now: datetime, *, most: int
+) -> Destinations:
+    """Who hears of these events, as many of them as make no more than about `most` ledger rows (at least one)."""
+    known = outbox.announcements(connection, rows)
+    led = [rules[row.org_id].lead(row.labels) if row.type in ANNOUNCING else {} for row in rows]
+    last = cooldowns.last(connection, _cooling_keys(rows, led))
+    found = Destinations()
+    for row, routes in zip(rows, led, strict=True):
+        if len(found.rows) >= most:
+            break
+        ours = rules[row.org_id]
+        told = _told(row, routes, ours, last, now)
+        heard = known.setdefault(row.incident_id, {})
+        written = recipients(told, ours, heard)
+        note(heard, told, written)
+        begun = {(route_id, row.dedup_key) for route_id in _announcing_routes(told, written)}
+        last.update(dict.fromkeys(begun, now))
+        found.cooldowns |= begun
+        found.rows += [_new(row, recipient, now) for recipient in written]
+        found.events += 1
+        _report_unrouted(row, routes, written)
+    found.rows = _with_dues(connection, found.rows, rules, now)
+    return found
+
+
+def _cooling_keys(rows: Sequence[OutboxRow], led: Sequence[Mapping[str, Route]]) -> set[cooldowns.Key]:
+    return {
+        (route.id, row.dedup_key)
+        for row, routes in zip(rows, led, strict=True)
+        if row.type is EventType.OPENED
+        for route in routes.values()
+        if route.cooldown
+    }
+
+
+def _told(
+    row: OutboxRow, led: Mapping[str, Route], rules: Rules, last: Mapping[cooldowns.Key, datetime], now: datetime
+) -> Told:
+    cooling = {
+        route.id
+        for route in led.values()
+        if route.cooldown
+        and (before := last.get((route.id, row.dedup_key))) is not None
+        and now - before < route.cooldown
+    }
+    silenceable = row.type in ANNOUNCING or row.type is EventType.REMINDER
+    silence_id = rules.silence(row.labels, now) if silenceable else None
+    return Told(row.type, row.labels, led, cooling, silence_id, row.route_id)
+
+
+def _announcing_routes(told: Told, written: Sequence[Recipient]) -> set[str]:
+    """Routes with a cooldown by which something is announced."""
+    return {
+        route.id
+        for recipient in written
+        if STATUS_OF[recipient.match] is LedgerStatus.PENDING
+        and (route := told.led.get(recipient.channel_id)) is not None
+        and route.id == recipient.route_id
+        and route.cooldown
+    }
+
+
+def _new(row: OutboxRow, recipient: Recipient, now: datetime) -> NewNotification:
+    return NewNotification(
+        row.org_id,
+        row.event_id,
+        row.incident_id,
+        recipient.channel_id,
+        row.type,
+        recipient.match,
+        now,
+        recipient.route_id,
+        recipient.silence_id,
+        recipient.group_key,
+    )
+
+
+def _report_unrouted(row: OutboxRow, led: Mapping[str, Route], written: Sequence[Recipient]) -> None:
+    if row.type in ANNOUNCING and not led:
+        telemetry.EVENTS_UNROUTED.inc()
+    if not written:
+        log.get_logger().warning("event_unrouted", incident_id=row.incident_id, event_type=row.type.value)
+
+
+def _with_dues(
+    connection: Connection, rows: list[NewNotification], rules: Mapping[str, Rules], now: datetime
+) -> list[NewNotification]:
+    """The rows of groups leave when their groups do."""
+    grouped = [
+        n for n, row in enumerate(rows) if row.group_key is not None and STATUS_OF[row.match] is LedgerStatus.PENDING
+    ]
+    if not grouped:
+        return rows
+    states = ledger.group_states(connection, {(rows[n].channel_id, rows[n].group_key or "") for n in grouped})
+    for n in grouped:
+        row = rows[n]
+        route = rules[row.org_id].route(row.route_id)
+        rows[n] = replace(row, due_at=join(states, row.channel_id, row.group_key or "", route, now))
+    return rows
+
+
+def join(
+    states: dict[ledger.GroupKey, GroupState], channel_id: str, group_key: str, route: Route | None, now: datetime
+) -> datetime:
+    """When one more of a group leaves; the next one will leave with it."""
+    state = states.get((channel_id, group_key), GroupState())
+    due = state.due(grouping_of(route, group_key), now)
+    states[channel_id, group_key] = replace(state, waits_until=due)
+    return due
