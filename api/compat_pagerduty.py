@@ -20,6 +20,7 @@ routes = Routes("compatibility")
 
 _ACTIONS = ("trigger", "acknowledge", "resolve")
 _MAX_SUMMARY_CHARS = 1_024
+_MAX_SOURCE_CHARS = 200
 #: Of the payload, what becomes labels: routes can match on it.
 _LABELS = ("component", "group", "class")
 
@@ -95,7 +96,7 @@ def _alert(event: Mapping[str, Any], key: str) -> Alert:
     return Alert(
         # It has no name of its own: the class says what kind of problem it is.
         name=labels.get("class", summary)[:200],
-        source=" ".join(payload["source"].split()),
+        source=" ".join(payload["source"].split())[:_MAX_SOURCE_CHARS],
         severity=Severity(payload["severity"]),
         status=AlertStatus.FIRING,
         dedup_key=key,

@@ -43,7 +43,8 @@ def configure(role: str, *, level: str = "info", style: str = "auto") -> None:
         mask_secrets,
     ]
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(pad_event_to=28)
+        # Plain tracebacks: the pretty ones show local variables, and some of those are secrets.
+        structlog.dev.ConsoleRenderer(pad_event_to=28, exception_formatter=structlog.dev.plain_traceback)
         if console
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )

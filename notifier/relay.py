@@ -14,7 +14,7 @@ from common.domain.errors import Contended
 from common.store import cooldowns, fallbacks, ledger, outbox
 from common.store.engine import Connection, Database
 from common.store.notifications import Refused
-from common.store.outbox import OutboxRow, Taken
+from common.store.outbox import OutboxRow, Taken, UnknownEvent
 from common.store.route_books import RouteBooks
 from notifier.destinations import decide
 
@@ -27,7 +27,7 @@ MOST_ROWS = 4_000
 NUMBERING_EVERY = timedelta(seconds=2)
 LONGEST_TRANSACTION = timedelta(seconds=120)
 
-#: An incident whose events PostgreSQL refuses to relay is left alone for so long.
+#: An incident of which an event cannot be relayed is left alone for so long.
 SET_ASIDE = timedelta(minutes=5)
 
 
@@ -70,6 +70,9 @@ class Relay:
         except Refused as error:
             self._narrow(error, now)
             return True
+        except UnknownEvent as error:
+            self._leave(error.incident_id, error.event_id, error.type, error.message, now)
+            return True
         if not taken:
             return False
         # Fewer next time when they made too many rows, else more again.
@@ -96,15 +99,14 @@ class Relay:
             # Not a row's fault but the query's; the loop reports it and backs off.
             raise error
         row = self._taken[0]
-        # It stays in the outbox, and the events after it with it: their order must hold.
-        self._set_aside[row.incident_id] = now + SET_ASIDE
+        self._leave(row.incident_id, row.event_id, row.type.value, str(error.orig), now)
+
+    def _leave(self, incident_id: str, event_id: str, type_: str, error: str, now: datetime) -> None:
+        """It stays in the outbox for a while, and the events after it with it: their order must hold."""
+        self._set_aside[incident_id] = now + SET_ASIDE
         telemetry.LOOP_ERRORS.labels("relay").inc()
         log.get_logger().error(
-            "outbox_event_set_aside",
-            incident_id=row.incident_id,
-            event_id=row.event_id,
-            event_type=row.type.value,
-            error=str(error.orig),
+            "outbox_event_set_aside", incident_id=incident_id, event_id=event_id, event_type=type_, error=error
         )
 
     def _number(self, now: datetime) -> None:

@@ -15,9 +15,20 @@ TICK_S = 0.05
 #: Of a monitor's timeout: so much lag of our own during a probe, and its time says more about us than about them.
 TOLERATED_SHARE = 0.25
 
-#: Failures that a lag of our own brings about as well.
-TIME_CLASS: frozenset[Reason] = frozenset(
-    {Reason.DNS_TIMEOUT, Reason.CONNECT_TIMEOUT, Reason.TIMEOUT, Reason.LATENCY_EXCEEDED},
+#: Failures that a lag of our own brings about as well: time runs out, or a peer that waited for us in vain hangs up.
+#: What a whole answer says, or a refusal, is true however late we read it.
+STALL_CLASS: frozenset[Reason] = frozenset(
+    {
+        Reason.DNS_TIMEOUT,
+        Reason.DNS_FAILED,
+        Reason.CONNECT_TIMEOUT,
+        Reason.CONNECTION_RESET,
+        Reason.TLS_HANDSHAKE,
+        Reason.TIMEOUT,
+        Reason.PROTOCOL_ERROR,
+        Reason.EMPTY_REPLY,
+        Reason.LATENCY_EXCEEDED,
+    },
 )
 
 

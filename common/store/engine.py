@@ -95,6 +95,7 @@ class Database:
             make_url(url).set(drivername=_URL_DRIVER),
             pool_size=pool_size,
             max_overflow=0,
+            hide_parameters=True,  # an error's text goes into logs, and parameters may be secrets
             pool_timeout=pool_timeout_s,
             pool_recycle=1800,
             connect_args={

@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from common.clock import to_ms
+from common.domain.errors import TocsinError
 from common.domain.incident import EventType
 from common.domain.matching import ANNOUNCING, Announcement, LedgerStatus, announced
 from common.domain.routing import labels_of
@@ -84,7 +85,8 @@ WITH stray AS (
   SELECT o.id FROM organizations o WHERE o.id IN (SELECT org_id FROM stray)
      FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT DISTINCT s.incident_id::text, s.org_id IN (SELECT id FROM held) FROM stray s
+SELECT s.incident_id::text, s.org_id IN (SELECT id FROM held), sum(count(*)) OVER () FROM stray s
+ GROUP BY s.org_id, s.incident_id
 """
 
 # The announcing notifications of these incidents, by the index on (org_id, incident_id).
@@ -108,8 +110,22 @@ SELECT n.incident_id::text, n.channel_id::text, n.status, n.unknown_outcome, n.r
  ORDER BY n.no
 """
 
+_KNOWN = frozenset(EventType)
+
 # Done: in the transaction that wrote the ledger.
 _DELETE = "DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])"
+
+
+class UnknownEvent(TocsinError):
+    """An event that this version knows nothing of: a newer one is running beside it."""
+
+    code = "UNKNOWN_EVENT"
+
+    def __init__(self, incident_id: str, event_id: str, type_: str) -> None:
+        super().__init__(f"this version knows no event of type {type_}")
+        self.incident_id = incident_id
+        self.event_id = event_id
+        self.type = type_
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +162,10 @@ class Unnumbered:
 
 
 def claim(connection: Connection, *, limit: int, excluded: Sequence[str] = ()) -> Taken:
-    """The oldest events of organizations that are ours until the transaction ends; `excluded` incidents stay."""
+    """The oldest events of organizations that are ours until the transaction ends; `excluded` incidents stay.
+
+    Raises UnknownEvent.
+    """
     left = words(excluded)
     versions: dict[str, int] = {row[0]: row[1] for row in connection.exec_driver_sql(_HOLD, {"excluded": left})}
     if not versions:
@@ -157,6 +176,8 @@ def claim(connection: Connection, *, limit: int, excluded: Sequence[str] = ()) -
 
 def _row(row: Sequence[Any]) -> OutboxRow:
     id_, org_id, incident_id, event_id, type_, dedup_key, own, severity, source, name, route_id = row
+    if type_ not in _KNOWN:
+        raise UnknownEvent(incident_id, event_id, type_)
     labels = labels_of(own, severity=severity, source=source, name=name)
     return OutboxRow(id_, org_id, incident_id, event_id, EventType(type_), dedup_key, labels, route_id)
 
@@ -165,7 +186,7 @@ def claim_unnumbered(connection: Connection, *, since: datetime | None, limit: i
     """Incidents with unnumbered events made since then (None: ever), their organizations held."""
     rows = connection.exec_driver_sql(_UNNUMBERED, {"since": _first_id(since), "limit": limit}).all()
     ours = [row[0] for row in rows if row[1]]
-    return Unnumbered(ours, more=len(ours) < len(rows) or len(rows) >= limit)
+    return Unnumbered(ours, more=len(ours) < len(rows) or bool(rows and rows[0][2] >= limit))
 
 
 def number(connection: Connection, incidents: Iterable[str]) -> int:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from common.clock import utc_now
 from common.domain.checks import Verdict
@@ -116,3 +117,10 @@ def test_what_somebody_is_claiming_right_now_is_left_to_him(databases: Databases
             rival = pool.submit(claim_too)
             time.sleep(0.3)  # it has read the ledger before we commit
         assert rival.result(10) == []
+
+
+def test_what_the_database_refuses_is_told_without_its_values(databases: Databases) -> None:
+    with pytest.raises(DBAPIError) as refused, databases.worker.begin() as connection:
+        connection.exec_driver_sql("SELECT 1 / 0, %(secret)s::text", {"secret": "hunter2"})
+    assert "division by zero" in str(refused.value)
+    assert "hunter2" not in str(refused.value)

@@ -213,6 +213,34 @@ def test_an_event_that_the_database_refuses_is_set_aside_with_its_incident_and_b
     assert world.run("SELECT count(*) FROM outbox")[0][0] == 2
 
 
+def test_many_comments_on_one_incident_do_not_hide_those_on_another(world: World) -> None:
+    talked_about, other = world.open(2)
+    world.relay_all()
+    for _ in range(6):
+        world.comment(talked_about)
+    world.comment(other)
+    with world.worker.begin() as connection:
+        found = outbox.claim_unnumbered(connection, since=None, limit=4)
+        assert found.more
+        outbox.number(connection, found.incidents)
+        rest = outbox.claim_unnumbered(connection, since=None, limit=4)
+        outbox.number(connection, rest.incidents)
+        assert not outbox.claim_unnumbered(connection, since=None, limit=4).incidents
+    assert world.run("SELECT count(*) FROM incident_events WHERE seq IS NULL") == [(0,)]
+
+
+def test_an_event_of_a_newer_version_is_left_to_it_and_blocks_nobody(world: World) -> None:
+    world.channel("http://a")
+    newer, *known = world.open(3)
+    world.run("UPDATE outbox SET type = 'transmuted' WHERE incident_id = %(id)s::uuid", id=newer)
+
+    world.relay_all()
+
+    relayed = world.run("SELECT incident_id::text FROM notifications")
+    assert sorted(row[0] for row in relayed) == sorted(known)
+    assert world.run("SELECT incident_id::text FROM outbox") == [(newer,)]
+
+
 def test_a_relay_that_dies_in_its_transaction_leaves_everything_as_it_was(world: World) -> None:
     world.channel("http://a")
     world.open(2)

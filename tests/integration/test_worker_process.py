@@ -168,6 +168,28 @@ def test_what_a_killed_worker_held_is_made_up_by_another(seed: Seed, roles: Role
     wait_until(lambda: queue.held() == 0, 3)
 
 
+def test_a_target_that_hung_up_while_we_stood_still_is_not_called_down(
+    seed: Seed, roles: Roles, queue: Queue, target: Sink
+) -> None:
+    target.default["/impatient"] = Answer(wait_s=1.0, reset=True)
+    numbers = seed.monitors([target.url("/impatient")] * 5)
+    worker = roles.worker()
+    slot = seed.now_ms()
+    queue.push([scheduled(no, slot) for no in numbers])
+    wait_until(lambda: queue.held() == 1, 5)
+    time.sleep(0.3)  # its probes are under way
+    worker.process.send_signal(signal.SIGSTOP)
+    time.sleep(3.0)
+    worker.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: seed.count("results") == 5, 8)
+    assert {verdict for *_, verdict, _ in seed.results()} == {UNKNOWN}
+    assert seed.count("incidents") == 0
+
+    # The same while nobody stops: now it is the target's fault.
+    queue.push([scheduled(no, slot + 1) for no in numbers])
+    wait_until(lambda: seed.count("incidents") == 5, 8)
+
+
 def test_a_worker_that_is_asked_to_stop_finishes_what_it_probes_and_takes_nothing_more(
     seed: Seed, roles: Roles, queue: Queue, target: Sink
 ) -> None:
