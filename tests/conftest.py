@@ -31,6 +31,8 @@ def servers() -> Iterator[EmbeddedUrls]:
         urls = owned.start()
         # A database per test is a directory per test: what must survive a crash of the machine is not tested here.
         _admin(urls, "ALTER SYSTEM SET fsync = off")
+        # A copy by the file system takes a tenth of the time that one through the log takes.
+        _admin(urls, "ALTER SYSTEM SET file_copy_method = clone")
         _admin(urls, "SELECT pg_reload_conf()")
         template = _database_url(urls, "tocsin_template")
         _admin(urls, "CREATE DATABASE tocsin_template")
@@ -43,7 +45,7 @@ def servers() -> Iterator[EmbeddedUrls]:
 def database_url(servers: EmbeddedUrls) -> Iterator[str]:
     """A migrated database of this test's own."""
     name = f"test_{next(_numbers)}"
-    _admin(servers, f"CREATE DATABASE {name} TEMPLATE tocsin_template")
+    _admin(servers, f"CREATE DATABASE {name} TEMPLATE tocsin_template STRATEGY file_copy")
     yield _database_url(servers, name)
     _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")
 
