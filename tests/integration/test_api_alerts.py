@@ -541,7 +541,7 @@ def test_organizations_are_made_listed_renamed_and_disabled(operator: Operator) 
     tenant = made.get_json()
     owner = world.person(tenant["api_key"])
     me = owner.get("/v1/auth/me").get_json()
-    assert (me["organization"], me["role"]) == ({"id": tenant["id"], "name": "Shop"}, "owner")
+    assert (me["organization"]["id"], me["organization"]["name"], me["role"]) == (tenant["id"], "Shop", "owner")
     assert send(owner, DISK) == tally(accepted=1)
     listed = person.get("/v1/organizations").get_json()["data"]
     assert listed[0]["name"] == "Shop"

@@ -382,7 +382,7 @@ def test_organizations_unseen_for_longest_are_forgotten(world: RoutingWorld) -> 
         channel = each.channel("http://a")
         for _ in range(9):
             each.route(channel)
-    books = RouteBooks(most_kept=30)
+    books = RouteBooks(most_kept=20)
     with world.worker.begin() as connection:
         for each in worlds:
             books.of(connection, {each.org_id: 9})
