@@ -82,6 +82,27 @@ def delete(connection: Connection, row: Mapping[str, Any]) -> None:
     monitors.notify(connection)
 
 
+def tell(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> None:
+    """One log line, after the commit, that leads from the request's id (bound) to the monitor's, and back."""
+    if before is not None and before["config_version"] == after["config_version"]:
+        return  # nothing changed
+    event = _event(before, after)
+    log.get_logger().info(event, monitor_id=after["id"], config_version=after["config_version"])
+
+
+def tell_deleted(row: Mapping[str, Any]) -> None:
+    """The same for a monitor that is gone."""
+    log.get_logger().info("monitor_deleted", monitor_id=row["id"], config_version=row["config_version"] + 1)
+
+
+def _event(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> str:
+    if before is None:
+        return "monitor_created"
+    if before["enabled"] == after["enabled"]:
+        return "monitor_changed"
+    return "monitor_resumed" if after["enabled"] else "monitor_paused"
+
+
 def _rewrite(connection: Connection, row: Mapping[str, Any], before: MonitorSettings, wanted: MonitorSettings) -> None:
     if wanted == before:
         return

@@ -16,6 +16,7 @@ from api.replies import reply
 from api.routing import Routes
 from api.schemas import PageQuery
 from api.schemas_monitors import KEY_PATTERN, CheckNow, Monitor, MonitorIn
+from common import log
 from common.broker import enqueue_checks
 from common.clock import to_ms
 from common.domain.checks import Check, Kind, Lane
@@ -32,7 +33,8 @@ def create_monitor(body: MonitorIn) -> Response:
     """Watch something new; its first check is due at once."""
     refuse_denied("target", body.host)
     with services().database.begin(caller().org_id) as connection:
-        return _created(connection, monitor_changes.create(connection, body))
+        row = _created(connection, monitor_changes.create(connection, body))
+    return _new(row)
 
 
 @routes.get("/v1/monitors", permission="monitors:read", query=PageQuery, answer=Monitor, paged=True)
@@ -72,7 +74,9 @@ def change_monitor(monitor_id: str, body: dict[str, Any]) -> dict[str, Any]:
         whole = parsing.validate(MonitorIn, keep_secrets(merged, body, monitor_changes.open_secrets(row)))
         refuse_denied("target", whole.host)
         monitor_changes.change(connection, row, whole)
-        return _changed(connection, row)
+        after = _changed(connection, row)
+    monitor_changes.tell(row, after)
+    return monitor_document(after)
 
 
 @routes.delete("/v1/monitors/<monitor_id>", permission="monitors:write")
@@ -82,6 +86,7 @@ def delete_monitor(monitor_id: str) -> None:
         row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
         monitor_changes.delete(connection, row)
         audit.changed(connection, "monitor", monitor_id, _audited(row), None)
+    monitor_changes.tell_deleted(row)
 
 
 @routes.put(
@@ -93,11 +98,17 @@ def put_monitor(key: str, body: MonitorIn) -> Response:
     refuse_denied("target", body.host)
     with services().database.begin(caller().org_id) as connection:
         monitor_id = monitors.id_by_key(connection, org_id=caller().org_id, key=key)
+        row = None
         if monitor_id is None:
-            return _created(connection, monitor_changes.create(connection, body))
-        row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
-        monitor_changes.change(connection, row, body)
-        return reply(_changed(connection, row), 200)
+            after = _created(connection, monitor_changes.create(connection, body))
+        else:
+            row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
+            monitor_changes.change(connection, row, body)
+            after = _changed(connection, row)
+    if row is None:
+        return _new(after)
+    monitor_changes.tell(row, after)
+    return reply(monitor_document(after), 200)
 
 
 @routes.post("/v1/monitors/<monitor_id>/pause", permission="monitors:write", answer=Monitor)
@@ -134,6 +145,13 @@ def check_monitor(monitor_id: str) -> dict[str, Any]:
     for location in row["locations"]:
         enqueue_checks(services().broker, Lane.URGENT, location, [check], batch_id=request_id())
     first = check_id(row["id"], row["location_ids"][0], check.scheduled_at_ms)
+    log.get_logger().info(
+        "check_requested",
+        monitor_id=row["id"],
+        config_version=check.config_version,
+        batch_id=request_id(),
+        correlation_id=first,
+    )
     return {"check_id": first, "scheduled_at": scheduled_at}
 
 
@@ -141,18 +159,20 @@ def _enable(monitor_id: str, *, enabled: bool) -> dict[str, Any]:
     with services().database.begin(caller().org_id) as connection:
         row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
         monitor_changes.enable(connection, row, enabled=enabled)
-        return _changed(connection, row)
+        after = _changed(connection, row)
+    monitor_changes.tell(row, after)
+    return monitor_document(after)
 
 
 def _document(connection: Connection, monitor_id: str) -> dict[str, Any]:
     return monitor_document(monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id))
 
 
-def _changed(connection: Connection, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The monitor as it is now; what changed is written down."""
+def _changed(connection: Connection, before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The monitor's row as it is now; what changed is written down."""
     after = monitors.get(connection, org_id=caller().org_id, monitor_id=before["id"])
     audit.changed(connection, "monitor", before["id"], _audited(before), _audited(after))
-    return monitor_document(after)
+    return after
 
 
 def _audited(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,11 +180,17 @@ def _audited(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings_document(row), "config_version": row["config_version"]}
 
 
-def _created(connection: Connection, monitor_id: str) -> Response:
+def _created(connection: Connection, monitor_id: str) -> Mapping[str, Any]:
+    """The new monitor's row, written down."""
     row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id)
     audit.changed(connection, "monitor", monitor_id, None, _audited(row))
+    return row
+
+
+def _new(row: Mapping[str, Any]) -> Response:
+    monitor_changes.tell(None, row)
     response = reply(monitor_document(row), 201)
-    response.headers["Location"] = f"/v1/monitors/{monitor_id}"
+    response.headers["Location"] = f"/v1/monitors/{row['id']}"
     return response
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from flask import request
@@ -49,14 +52,25 @@ def read_array() -> list[Any]:
 
 def read_json() -> Any:
     """The request's body, whatever Content-Type it has, without anything that PostgreSQL could not store."""
+    data, twice = _read(), set[str]()
     try:
-        value = from_json(_read(), allow_inf_nan=False)
+        value = from_json(data, allow_inf_nan=False)
+        # Once more for what that one passes over: of two values of one name it silently takes the last.
+        json.loads(data, object_pairs_hook=partial(_note_twice, twice))
     except ValueError as error:
         raise _failed("The body is not valid JSON.", [FieldError("body", str(error)[:200])]) from None
+    if twice:
+        wrong = [FieldError(name[:100].replace("\x00", ""), "must be given once") for name in sorted(twice)]
+        raise _failed("Some names are given more than once in an object.", wrong)
     wrong = list(_unstorable(value, ""))
     if wrong:
         raise _failed("The body holds values that cannot be stored.", wrong)
     return value
+
+
+def _note_twice(twice: set[str], pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) > 1 and len(names := Counter(name for name, _ in pairs)) < len(pairs):
+        twice.update(name for name, times in names.items() if times > 1)
 
 
 def _require_json() -> None:

@@ -12,6 +12,9 @@ from common.clock import monotonic_s
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
+#: As long as an id of ours is.
+_ID_CHARS = 36
+
 #: Everything else that a client may write there would be a label of its own.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -45,7 +48,18 @@ def _end(response: Response) -> Response:
     telemetry.API_DURATION.labels(method, route).observe(duration_s)
     if route not in _QUIET or response.status_code >= 500:
         log.get_logger().info(
-            "request", method=method, route=route, status=response.status_code, duration_ms=round(duration_s * 1000, 1)
+            "request",
+            method=method,
+            route=route,
+            status=response.status_code,
+            duration_ms=round(duration_s * 1000, 1),
+            **_ids(),
         )
     response.headers["X-Request-ID"] = g.request_id
     return response
+
+
+def _ids() -> dict[str, str]:
+    """What the path names by id; other parts of a path may be secrets. Anybody may have written it: cut."""
+    given = request.view_args or {}
+    return {name: value[:_ID_CHARS] for name, value in given.items() if name.endswith("_id")}

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar, Unpack
-from uuid import UUID
 
 from flask import Flask, Response, g, request
 from pydantic import BaseModel
@@ -18,7 +17,7 @@ from werkzeug.routing import BaseConverter, Map
 
 from api import auth, idempotency, limits, parsing
 from api.replies import reply
-from api.schemas import Body, Query
+from api.schemas import Body, Query, exact_id
 from common.domain.errors import Forbidden, NotFound, Unauthorized
 
 View = Callable[..., Any]
@@ -245,6 +244,6 @@ def _path_value(name: str, text: str) -> str:
     if not name.endswith("_id"):
         return text
     try:
-        return str(UUID(text))
+        return exact_id(text)
     except ValueError:
         raise NotFound(name.removesuffix("_id").replace("_", " ")) from None

@@ -5,11 +5,13 @@ Monitors, channels and identity have files of their own beside this one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal
+from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from common.domain.errors import FieldError
 from common.http.target import Target, parse_target
@@ -29,6 +31,31 @@ def one_line(text: str) -> str:
 
 #: A name for people: it stands in subjects of mails and in logs, so it is one line.
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(one_line)]
+
+
+_ID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+
+
+def is_id(value: object) -> bool:
+    """Whether this is a UUID as we write it: 36 characters, none of the other spellings that UUID() reads."""
+    return isinstance(value, str) and bool(UUID(value))
+
+
+def exact_id(text: str) -> str:
+    """The id in lower case. Raises ValueError."""
+    if not is_id(text):
+        raise ValueError("must be a UUID")
+    return text.lower()
+
+
+def _only_exact(value: object) -> object:
+    if isinstance(value, str):
+        exact_id(value)
+    return value
+
+
+#: An id in a body or a query.
+Id = Annotated[UUID, Field(strict=False), BeforeValidator(_only_exact)]
 
 
 class Body(BaseModel):

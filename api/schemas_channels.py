@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
-from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, WithJsonSchema
 
 from api.complaints import field_errors
-from api.schemas import Body, Name
+from api.schemas import Body, Name, exact_id
 from common.channels.registry import CHANNELS
 from common.channels.settings import ChannelSettings
 from common.domain.errors import FieldError
@@ -22,12 +21,8 @@ def _known(text: str) -> str:
     return text
 
 
-def _uuid(text: str) -> str:
-    return str(UUID(text))
-
-
 ChannelType = Annotated[str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": list(CHANNELS)})]
-ChannelId = Annotated[str, Field(max_length=36), AfterValidator(_uuid)]
+ChannelId = Annotated[str, Field(max_length=36), AfterValidator(exact_id)]
 
 #: One schema per type, for the documentation; validation picks the type's own.
 _CONFIGS = WithJsonSchema(

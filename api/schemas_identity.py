@@ -5,26 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal
-from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.permissions import SCOPES, permissions_of
-from api.schemas import Body, Name, Query, Role
+from api.schemas import Body, Name, Query, Role, exact_id
 from common.channels.email import MailAddress
 from common.domain.errors import FieldError
 from common.domain.weak_passwords import LEAST_CHARACTERS, MOST_CHARACTERS, weakness
 from common.passwords import MAX_PASSWORD_BYTES
 
-
-def _id(text: str) -> str:
-    try:
-        return str(UUID(text))
-    except ValueError:
-        raise ValueError("must be a UUID") from None
-
-
-Id = Annotated[str, AfterValidator(_id), Field(max_length=36, json_schema_extra={"format": "uuid"})]
+Id = Annotated[str, AfterValidator(exact_id), Field(max_length=36, json_schema_extra={"format": "uuid"})]
 
 #: As it is asked for at a login: rules are for new ones.
 Password = Annotated[str, Field(min_length=1, max_length=MAX_PASSWORD_BYTES)]

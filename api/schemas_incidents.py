@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
-from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.alert_documents import Moment
-from api.schemas import Body, PageQuery, Severity, one_line
+from api.schemas import Body, Id, PageQuery, Severity, exact_id, one_line
 from api.schemas_monitors import LabelName, LabelValue
 from common.domain.errors import FieldError
 from common.domain.incident import MAX_LABELS
@@ -40,7 +39,7 @@ def _label(text: str) -> str:
 
 def _assignee(text: str) -> str:
     try:
-        return text if text in ("me", "none") else str(UUID(text))
+        return text if text in ("me", "none") else exact_id(text)
     except ValueError:
         raise ValueError("must be a user's id, me, or none") from None
 
@@ -55,7 +54,6 @@ Title = Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(one
 Description = Annotated[str, Field(max_length=10_000)]
 Comment = Annotated[str, Field(min_length=1, max_length=10_000)]
 Postmortem = Annotated[str, AfterValidator(_short), Field(description="Markdown, at most 64 KiB.")]
-Id = Annotated[UUID, Field(strict=False)]
 Source = Annotated[str, Field(min_length=1, max_length=1_000)]
 Search = Annotated[
     str, Field(min_length=1, max_length=200, description="Words of title and description; the last may be a beginning.")
@@ -75,7 +73,7 @@ class IncidentQuery(PageQuery):
     status: list[IncidentStatus] | None = None
     severity: list[Severity] | None = None
     priority: list[Priority] | None = None
-    monitor_id: UUID | None = None
+    monitor_id: Id | None = None
     label: Annotated[
         list[Annotated[str, Field(max_length=601), AfterValidator(_label)]] | None,
         Field(max_length=MAX_LABELS, description="name:value; of several, all."),

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
-from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, PlainValidator, WithJsonSchema
 
-from api.schemas import Body, Name, Severity, web_target
+from api.schemas import Body, Name, Severity, exact_id, web_target
 from common.domain.assertions import problem
 from common.domain.errors import FieldError
 from common.domain.monitors import Assertion
@@ -108,14 +107,7 @@ class AssertionIn(Body):
         return problem(Assertion(self.source, self.op, self.value, self.name, self.on_fail), monitor_type)
 
 
-def _uuid(text: str) -> str:
-    try:
-        return str(UUID(text))
-    except ValueError:
-        raise ValueError("must be a UUID") from None
-
-
-ParentId = Annotated[str, Field(max_length=36), AfterValidator(_uuid)]
+ParentId = Annotated[str, Field(max_length=36), AfterValidator(exact_id)]
 LabelName = Annotated[str, Field(min_length=1, max_length=100)]
 LabelValue = Annotated[str, Field(max_length=500)]
 LocationName = Annotated[str, Field(min_length=1, max_length=63)]

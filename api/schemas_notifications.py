@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
-from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 
-from api.schemas import Body, PageQuery
+from api.schemas import Body, Id, PageQuery
 from common.domain.incident import EventType
 
 NotificationStatus = Literal["pending", "sent", "dead", "suppressed"]
@@ -29,7 +28,6 @@ def _utc(moment: datetime) -> datetime:
 
 
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text), AfterValidator(_utc)]
-Id = Annotated[UUID, Field(strict=False)]
 
 
 class NotificationQuery(PageQuery):
@@ -38,8 +36,8 @@ class NotificationQuery(PageQuery):
     LISTS: ClassVar[frozenset[str]] = frozenset({"status", "event_type", "reason"})
 
     status: list[NotificationStatus] | None = None
-    incident_id: UUID | None = None
-    channel_id: UUID | None = None
+    incident_id: Id | None = None
+    channel_id: Id | None = None
     event_type: list[EventType] | None = None
     reason: list[Reason] | None = None
 

@@ -150,7 +150,10 @@ class EmbeddedServers:
         self._dir = _make_data_dir(self._dir, self._account)
         cluster = self._dir / "postgres"
         _check_owner(cluster, self._account)
-        self._lock = _own_stack(self._dir)
+        self._lock = own_stack(self._dir)
+        # Not before: a start that is refused says that alone.
+        wanted = (("PostgreSQL", self._wants_postgres), ("Valkey", self._wants_valkey))
+        self._say(f"starting {' and '.join(name for name, wants in wanted if wants)} in {self._dir}")
         programs = reachable_programs(self._dir, self._account, self._say)
         (self._dir / "logs").mkdir(mode=0o700, exist_ok=True)
         run = self._run = _socket_dir(self._dir, self._account)
@@ -194,9 +197,12 @@ def _make_data_dir(data_dir: Path, account: Account | None) -> Path:
             f"PostgreSQL refuses to run as root, and the user it gets instead (uid {SERVER_ACCOUNT.uid}) cannot enter "
             f"{blocked}: set TOCSIN_DATA_DIR to a directory outside of it, such as /var/lib/tocsin"
         )
-    for path in reversed(missing):
-        path.mkdir()
-        path.chmod(0o711 if account else 0o700)  # the servers' user has to pass through, not to look around
+    try:
+        for path in reversed(missing):
+            path.mkdir()
+            path.chmod(0o711 if account else 0o700)  # the servers' user has to pass through, not to look around
+    except OSError as error:
+        raise StackError(_unusable(data_dir, error)) from error
     return real
 
 
@@ -215,15 +221,33 @@ def _check_owner(cluster: Path, account: Account | None) -> None:
         raise StackError(f"the data in {cluster} is of PostgreSQL {version}, but this Tocsin brings {POSTGRES_MAJOR}")
 
 
-def _own_stack(data_dir: Path) -> int:
+def own_stack(data_dir: Path) -> int:
+    """The data directory's lock, ours until the descriptor is closed. Raises StackError."""
     path = data_dir / "stack.lock"
-    lock = try_lock(path)
-    if lock is None:
-        holder = path.read_text().strip() or "unknown"
-        raise StackError(f"another Tocsin (pid {holder}) runs in {data_dir}: stop it, or set TOCSIN_DATA_DIR")
-    os.ftruncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
+    try:
+        lock = try_lock(path)
+        if lock is None:
+            holder = path.read_text().strip() or "unknown"
+            raise StackError(f"another Tocsin (pid {holder}) runs in {data_dir}: stop it, or set TOCSIN_DATA_DIR")
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        raise StackError(_unusable(data_dir, error)) from error
     return lock
+
+
+def refuse_second(data_dir: Path) -> None:
+    """Raise StackError where another Tocsin runs; nothing is made."""
+    try:
+        started_before = (data_dir / "stack.lock").exists()
+    except OSError as error:
+        raise StackError(_unusable(data_dir, error)) from error
+    if started_before:
+        os.close(own_stack(data_dir))
+
+
+def _unusable(data_dir: Path, error: OSError) -> str:
+    return f"{data_dir} cannot be used ({error.strerror}): set TOCSIN_DATA_DIR"
 
 
 def _private_dir(path: Path, account: Account | None) -> None:

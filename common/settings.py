@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -44,9 +44,13 @@ SECRET_FIELDS = (
 _LEAST_LENGTH = {"jwt_key": 32, "admin_password": 12}
 
 _SMTP_PORTS = {"starttls": 587, "tls": 465, "none": 25}
+#: A login is compared, not written to: more than mail servers take is fine.
+_LOGIN = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,253}")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}")
 
-_LOCATION = r"^[a-z0-9][a-z0-9-]{0,62}$"
+#: [v6], [v6]:port, v4:port.
+_NAME_SERVER = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<v4>[0-9.]+))(?::(?P<port>[0-9]{1,5}))?")
+_LOCATION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def _default_data_dir() -> Path:
@@ -93,9 +97,7 @@ class Settings(BaseModel):
     )
     api_workers: int = Field(1, ge=1, le=64, alias="TOCSIN_API_WORKERS", description="API processes under gunicorn.")
     api_threads: int = Field(8, ge=1, le=128, alias="TOCSIN_API_THREADS", description="Threads per API process.")
-    location: str = Field(
-        "local", pattern=_LOCATION, alias="TOCSIN_LOCATION", description="Where this worker stands; its queues' name."
-    )
+    location: str = Field("local", alias="TOCSIN_LOCATION", description="Where this worker stands; its queues' name.")
     egress: Literal["internal", "public"] = Field(
         "internal",
         alias="TOCSIN_EGRESS",
@@ -109,7 +111,10 @@ class Settings(BaseModel):
         "", alias="TOCSIN_EGRESS_DENY", description="CIDRs, comma-separated, that are never reached; wins over allow."
     )
     dns_servers: str = Field(
-        "", alias="TOCSIN_DNS_SERVERS", description="host[:port], comma-separated; unset: the system's resolvers."
+        "",
+        alias="TOCSIN_DNS_SERVERS",
+        description="Addresses, each with or without port, comma-separated, like 192.0.2.53, 127.0.0.1:5353 or "
+        "[2001:db8::53]:53; unset: the system's resolvers.",
     )
     canaries: str = Field(
         "",
@@ -258,9 +263,27 @@ class Settings(BaseModel):
     @field_validator("public_url")
     @classmethod
     def _absolute(cls, value: str) -> str:
+        value = value.strip()
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        if value and not _is_base(value):
+            raise ValueError("must be a URL with a host, like https://tocsin.example.com, without user or query")
         return value.rstrip("/")
+
+    @field_validator("location")
+    @classmethod
+    def _location_name(cls, value: str) -> str:
+        if not _LOCATION.fullmatch(value):
+            raise ValueError("must be 1 to 63 lower-case letters, digits and hyphens, the first no hyphen")
+        return value
+
+    @field_validator("admin_email")
+    @classmethod
+    def _login_address(cls, value: str) -> str:
+        value = value.strip()
+        if not _LOGIN.fullmatch(value):
+            raise ValueError("must be an address like admin@example.com")
+        return value
 
     @field_validator("cors_origins")
     @classmethod
@@ -275,11 +298,19 @@ class Settings(BaseModel):
                 raise ValueError(f"{part} is not an origin like https://status.example")
         return value
 
-    @field_validator("dns_servers", "canaries")
+    @field_validator("dns_servers")
     @classmethod
-    def _endpoints(cls, value: str, info: ValidationInfo) -> str:
+    def _name_servers(cls, value: str) -> str:
         for part in _parts(value):
-            _check_endpoint(part, port_required=info.field_name == "canaries")
+            if not _is_name_server(part):
+                raise ValueError(f"{part} is not an address like 192.0.2.53, 192.0.2.53:53 or [2001:db8::53]:53")
+        return value
+
+    @field_validator("canaries")
+    @classmethod
+    def _endpoints(cls, value: str) -> str:
+        for part in _parts(value):
+            _check_endpoint(part)
         return value
 
     @field_validator("database_url")
@@ -433,14 +464,39 @@ def _parts(value: str) -> tuple[str, ...]:
     return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
 
 
-def _check_endpoint(text: str, *, port_required: bool) -> None:
-    if not port_required and text.count(":") > 1 and not text.startswith("["):
-        ipaddress.ip_address(text)  # a bare IPv6 address
-        return
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname or parts.netloc != text or "@" in text:
-        raise ValueError(f"{text} is not host:port")
-    if parts.port is None and port_required:  # a wrong port raises here by itself
+def _is_base(url: str) -> bool:
+    """Whether a path can be put behind this http(s) URL to make a link."""
+    try:
+        parts = urlsplit(url)
+        sound = bool(parts.hostname) and parts.port != 0  # a wrong port raises here by itself
+    except ValueError:
+        return False
+    return sound and not parts.username and not re.search(r"[\s\x00-\x1f\x7f?#]", url)
+
+
+def _is_name_server(text: str) -> bool:
+    """An IP address with or without port: who answers for names is not itself found by one."""
+    found = _NAME_SERVER.fullmatch(text)
+    host, port = (found["v6"] or found["v4"], found["port"]) if found else (text, None)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if found and (address.version == 6) != (found["v6"] is not None):
+        return False
+    return port is None or 1 <= int(port) <= 65535
+
+
+def _check_endpoint(text: str) -> None:
+    wrong = ValueError(f"{text} is not host:port")
+    try:
+        parts = urlsplit(f"//{text}")
+        port = parts.port
+    except ValueError:
+        raise wrong from None
+    if not parts.hostname or parts.netloc != text or "@" in text or re.search(r"\s", text) or port == 0:
+        raise wrong
+    if port is None:
         raise ValueError(f"{text} has no port")
 
 
@@ -534,4 +590,13 @@ def _line(error: Any) -> str:
     choices = get_args(field.annotation) if field is not None else ()
     if choices and all(isinstance(choice, str) for choice in choices):
         message = f"must be one of {', '.join(choices)}"
+    elif field is not None and field.annotation is int:
+        message = f"must be a whole number {_range(field.metadata)}"
     return f"{variable}: {message}" if variable else message
+
+
+def _range(limits: Sequence[Any]) -> str:
+    """What a number may be, in words."""
+    least = next((limit.ge for limit in limits if hasattr(limit, "ge")), None)
+    most = next((limit.le for limit in limits if hasattr(limit, "le")), None)
+    return f"of {least} or more" if most is None else f"from {least} to {most}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import signal
 import socket
@@ -27,10 +28,10 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from common import log
+from common import given_servers, log
 from common.clock import utc_now
 from common.domain.errors import StackError
-from common.embedded import EmbeddedServers
+from common.embedded import EmbeddedServers, own_stack, refuse_second
 from common.keys import check_keys, with_keys, write_private
 from common.settings import Settings, child_environment
 from common.supervisor import Role, Supervisor
@@ -48,12 +49,17 @@ def up(settings: Settings, console: Console, *, verbose: bool) -> int:
     """Start everything and run until stopped; the exit status. Raises SettingsError and StackError."""
     started = time.monotonic()
     check_keys(settings)
+    refuse_second(settings.data_dir)  # before the port, which that one has as well
     _refuse_busy_port(settings)
     stop = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(_stop_on(stop))
         say = _Progress(console)
+        given = given_servers.find(settings)
         settings, servers = _start_servers(settings, say, stack)
+        given_servers.wait(given, say, stop)
+        if stop.is_set():
+            return 0
         environment = _environment(settings, console, verbose=verbose)
         say("bringing the schema up to date")
         for line in filter(None, _migrate(environment).splitlines()):
@@ -104,10 +110,8 @@ def _start_servers(settings: Settings, say: _Progress, stack: ExitStack) -> tupl
     if not wants_postgres:
         settings = with_keys(settings)  # complains before anything is started
     if not wants_postgres and not wants_valkey:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        _own_data_dir(settings.data_dir, stack)
         return settings, None
-    names = [name for name, wanted in (("PostgreSQL", wants_postgres), ("Valkey", wants_valkey)) if wanted]
-    say(f"starting {' and '.join(names)} in {settings.data_dir}")
     servers = stack.enter_context(EmbeddedServers(settings.data_dir, say, postgres=wants_postgres, valkey=wants_valkey))
     urls = servers.start()
     settings = with_keys(settings)
@@ -117,6 +121,14 @@ def _start_servers(settings: Settings, say: _Progress, stack: ExitStack) -> tupl
     if wants_valkey:
         update["redis_url"] = SecretStr(urls.redis_url)
     return settings.model_copy(update=update), servers
+
+
+def _own_data_dir(data_dir: Path, stack: ExitStack) -> None:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StackError(f"{data_dir} cannot be used ({error.strerror}): set TOCSIN_DATA_DIR") from error
+    stack.callback(os.close, own_stack(data_dir))
 
 
 def _environment(settings: Settings, console: Console, *, verbose: bool) -> dict[str, str]:
@@ -161,7 +173,9 @@ def _announce(settings: Settings, console: Console, started: float, stop: thread
             return
         stop.wait(0.05)
     if not stop.is_set():
-        console.print(f"[bold red]not ready after {_READY_WITHIN_S:.0f} s[/bold red], see {settings.data_dir}/logs")
+        console.print(
+            f"[bold red]not ready after {_READY_WITHIN_S:.0f} s[/bold red], still trying: what the roles say is above"
+        )
 
 
 def _is_ready(settings: Settings) -> bool:

@@ -17,7 +17,7 @@ from common.clock import DatabaseClock
 from common.domain.errors import Unavailable
 from common.process import main, require_urls, run_steps, start_loop
 from common.settings import Settings
-from common.store import alerts, audit_log, cooldowns, idempotency_keys, schedule
+from common.store import accounts, alerts, audit_log, cooldowns, idempotency_keys, schedule
 from common.store.engine import Database, DatabaseRole
 from scheduler.dispatch import Dispatcher, watch_backlogs
 from scheduler.lease import Lease
@@ -107,9 +107,11 @@ def _forget_requests(database: Database) -> bool:
         keys = idempotency_keys.forget(connection)
     with database.begin() as connection:
         entries = audit_log.forget(connection)
-    if keys or entries:
-        log.get_logger().info("requests_forgotten", idempotency_keys=keys, audit_entries=entries)
-    return keys + entries > 0
+    with database.begin() as connection:
+        tokens = accounts.forget_tokens(connection)
+    if keys or entries or tokens:
+        log.get_logger().info("requests_forgotten", idempotency_keys=keys, audit_entries=entries, refresh_tokens=tokens)
+    return keys + entries + tokens > 0
 
 
 if __name__ == "__main__":

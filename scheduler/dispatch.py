@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, Queue
 
 from common import log, telemetry
@@ -56,12 +58,15 @@ class LaneBacklog:
         self._total += messages
         self._sent.append((now_ms, self._total))
 
-    def waiting(self, now_ms: int, messages: int) -> int:
-        """The age of the oldest message that still waits, given how many do (milliseconds)."""
-        done = self._total - messages
+    def waiting(self, now_ms: int, count: Callable[[], int]) -> int:
+        """The age of the oldest message that still waits, by the count of those that do (milliseconds)."""
+        # The total first: what the dispatcher sends while we count must not pass for taken.
+        total = self._total
+        messages = count()
+        done = total - messages
         while self._sent and self._sent[0][1] <= done:
             self._sent.popleft()
-        return now_ms - self._sent[0][0] if self._sent and messages else 0
+        return max(0, now_ms - self._sent[0][0]) if self._sent and messages else 0
 
 
 @dataclass(slots=True)
@@ -184,7 +189,9 @@ class Dispatcher:
         telemetry.CHECKS_DISPATCHED.labels(lane.label).inc(len(checks))
         # The oldest stands for the batch: they became due in the same tick.
         telemetry.DISPATCH_LAG.observe(max(0, now_ms - min(check.scheduled_at_ms for check in checks)) / 1000)
-        self._logger.debug("batch_dispatched", batch_id=batch_id, lane=lane.label, checks=len(checks))
+        if self._logger.is_enabled_for(logging.DEBUG):
+            due = [[check.monitor_no, check.config_version, check.scheduled_at_ms] for check in checks]
+            self._logger.debug("batch_dispatched", batch_id=batch_id, lane=lane.label, checks=len(checks), due=due)
 
 
 def watch_backlogs(
@@ -197,7 +204,7 @@ def watch_backlogs(
     for location, name in dispatcher.location_names().items():
         for lane in Lane:
             backlog = dispatcher.backlogs.setdefault((lane, location), LaneBacklog())
-            waiting_ms = backlog.waiting(clock.now_ms(), count_waiting(lane, name))
+            waiting_ms = backlog.waiting(clock.now_ms(), partial(count_waiting, lane, name))
             full = waiting_ms > MAX_BACKLOG_MS
             if full != backlog.full:
                 backlog.full = full

@@ -10,7 +10,7 @@ from common.clock import DatabaseClock
 from common.domain.errors import Unavailable
 from common.store import schedule
 from common.store.engine import Connection, Database, Listener
-from common.store.schedule import LANES_CHANNEL, MONITORS_CHANNEL
+from common.store.schedule import LANES_CHANNEL, MONITORS_CHANNEL, Timing
 from scheduler.dispatch import Change, LaneNote
 
 #: How far ahead and back confirmations are read at each look (milliseconds); the overlap catches late commits.
@@ -44,6 +44,7 @@ class Loader:
                 self._load_all(connection)
             for timing in schedule.changed(connection, self._floor):
                 self._hand_over(timing)
+                self._tell(timing)
             now_ms = self._clock.now_ms()
             for confirmation in schedule.confirmations(
                 connection, after_ms=now_ms - _CONFIRM_BACK_MS, until_ms=now_ms + _CONFIRM_AHEAD_MS
@@ -60,7 +61,18 @@ class Loader:
             count += len(chunk)
             for timing in chunk:
                 self._hand_over(timing)
+                self._tell(timing)
         self._logger.info("monitors_loaded", monitors=count)
+
+    def _tell(self, timing: Timing) -> None:
+        """From a monitor's id to its number, which is all that a batch has of it."""
+        self._logger.debug(
+            "timing_loaded",
+            monitor_id=timing.monitor_id,
+            monitor_no=timing.monitor_no,
+            config_version=timing.config_version,
+            active=timing.active,
+        )
 
     def _hear(self, timeout_s: float) -> None:
         try:

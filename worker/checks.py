@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 from prometheus_client import Counter, Histogram
 
 from common import log, telemetry
-from common.broker import QueueBroker, decode_batch, enqueue_checks
+from common.broker import Batch, QueueBroker, decode_batch, enqueue_checks
 from common.clock import DatabaseClock
 from common.domain.checks import NETWORK_CLASS, Check, Lane, Observation, Phases, Reason, Result, Verdict
 from common.domain.errors import Unavailable
@@ -29,7 +30,7 @@ from worker.configs import ConfigCache
 from worker.judge import Judged
 from worker.probes.base import ProbeContext, failed
 from worker.probes.registry import PROBES
-from worker.stall import TIME_CLASS, LoopLag
+from worker.stall import STALL_CLASS, LoopLag
 from worker.suspicion import Suspicion
 from worker.writer import Ticket, Writer
 
@@ -77,9 +78,10 @@ class CheckRunner:
         batch = decode_batch(payload)
         quick = lane is not Lane.SLOW
         due = await (self._admit(batch.checks) if quick else self._due(batch.checks))
-        self._logger.debug("batch_started", batch_id=batch.id, lane=lane.label, checks=len(due))
+        if self._logger.is_enabled_for(logging.DEBUG):
+            self._tell(batch, lane, due)
         loop = asyncio.get_running_loop()
-        ticket = Ticket(loop)
+        ticket = Ticket(loop, batch.id)
         tasks = {loop.create_task(self._run_one(*each, lane, ticket)): each for each in due}
         if quick:
             for task in tasks:
@@ -90,6 +92,17 @@ class CheckRunner:
             if not task.cancelled() and (error := task.exception()):
                 self._own_fault(check, config, ticket, error)
         await ticket.wait()
+
+    def _tell(self, batch: Batch, lane: Lane, due: Sequence[tuple[Check, MonitorConfig]]) -> None:
+        """What leads from a batch to the ids of its checks, and back; too much for every batch."""
+        listed = [(config.monitor_id, check.scheduled_at_ms) for check, config in due]
+        self._logger.debug(
+            "batch_started",
+            batch_id=batch.id,
+            lane=lane.label,
+            checks=len(due),
+            due=[[monitor_id, at_ms, check_id(monitor_id, self._location, at_ms)] for monitor_id, at_ms in listed],
+        )
 
     async def _admit(self, checks: Sequence[Check]) -> list[tuple[Check, MonitorConfig]]:
         """What is due of a quick lane's batch, once there is room to probe it all."""
@@ -149,10 +162,16 @@ class CheckRunner:
     def _own_fault(self, check: Check, config: MonitorConfig, ticket: Ticket, error: BaseException) -> None:
         """A probe never raises for its target. What does is a bug of ours: unknown for this check, no other suffers."""
         trace_id = check_id(config.monitor_id, self._location, check.scheduled_at_ms)
-        self._logger.error("probe_failed", monitor_id=config.monitor_id, correlation_id=trace_id, exc_info=error)
+        self._logger.error(
+            "probe_failed",
+            monitor_id=config.monitor_id,
+            correlation_id=trace_id,
+            batch_id=ticket.batch_id,
+            exc_info=error,
+        )
         observation = failed(Reason.INTERNAL, "not judged, the check failed inside Tocsin", Phases())
         result = Result(check, self._location, observation, self._parts.clock.now_ms())
-        self._parts.writer.submit(Judged(result, config), ticket)
+        self._parts.writer.submit(Judged(result, config, ticket.batch_id), ticket)
         _count(config.type, observation.verdict, observation.reason).inc()
 
     async def _spill(self, pending: _Tasks, batch_id: str) -> None:
@@ -183,14 +202,14 @@ class CheckRunner:
         finished_ms = parts.clock.now_ms()
         slow = finished_ms - started_ms > SPILL_AFTER_S * 1000
         result = Result(check, self._location, observation, finished_ms, slow)
-        parts.writer.submit(Judged(result, config), ticket)
+        parts.writer.submit(Judged(result, config, ticket.batch_id), ticket)
         _count(config.type, observation.verdict, observation.reason).inc()
         _duration(config.type).observe((finished_ms - started_ms) / 1000)
 
     async def _doubt(self, config: MonitorConfig, observation: Observation, lag_before_s: float) -> Observation:
         """Turn a failure into `unknown` when it is more likely ours: we stood still, or our network fails."""
         parts, reason = self._parts, observation.reason
-        if reason in TIME_CLASS and parts.lag.blames_us(lag_before_s, config.timeout_s):
+        if reason in STALL_CLASS and parts.lag.blames_us(lag_before_s, config.timeout_s):
             return _unknown(observation, Reason.WORKER_STALLED, "this worker stood still")
         parts.suspicion.note(observation.address or config.target, reason)
         if reason in NETWORK_CLASS and (parts.suspicion.suspects_us() or not await parts.canary.alive()):

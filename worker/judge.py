@@ -20,10 +20,11 @@ from common.store.votes import MonitorFacts, StoredVote, VoteKey, VoteUpdate
 
 @dataclass(slots=True)
 class Judged:
-    """A result with the configuration it was probed by."""
+    """A result with the configuration it was probed by, and the batch that it came by."""
 
     result: Result
     config: MonitorConfig
+    batch_id: str = ""
 
     @property
     def key(self) -> VoteKey:
@@ -37,13 +38,14 @@ class Fold:
 
     `counted` moved the vote; `stored` are kept without moving it; `later` came after a change of health and have to
     be judged on top of it, so that a short outage inside a long backlog is still an outage. `decides`: the monitor's
-    state has to be concluded anew.
+    state has to be concluded anew. `first_failure` is the one that ended a streak of `up`.
     """
 
     update: VoteUpdate | None = None
     counted: list[Judged] = field(default_factory=list)
     stored: list[Judged] = field(default_factory=list)
     later: list[Judged] = field(default_factory=list)
+    first_failure: Judged | None = None
     changed: bool = False
     decides: bool = False
 
@@ -62,6 +64,8 @@ def fold(key: VoteKey, stored: StoredVote | None, judged: Iterable[Judged]) -> F
             continue
         before, vote = vote, advance(vote, counted, item.config.policy)
         outcome.counted.append(item)
+        if vote.not_up and not before.not_up:
+            outcome.first_failure = item
         outcome.changed = before.health is not vote.health
     if stored is not None and outcome.counted:
         last = outcome.counted[-1]
@@ -105,6 +109,7 @@ class Ruling:
 
     facts: MonitorFacts
     conclusion: Conclusion
+    cause: Judged
     opening: Opening | None = None
     alteration: Alteration | None = None
 
@@ -132,7 +137,7 @@ def rule(facts: MonitorFacts, votes: Sequence[Vote], cause: Judged) -> Ruling | 
         return None
     if conclusion.change is not None and cause.result.observation.verdict not in _SEEN[conclusion.change]:
         return None
-    ruling = Ruling(facts, conclusion)
+    ruling = Ruling(facts, conclusion, cause)
     if conclusion.change is Change.OPENED:
         ruling.opening = _opening(facts, conclusion, cause)
     elif conclusion.change is not None and facts.open_incident is not None:

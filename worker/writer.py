@@ -14,8 +14,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from common import log, telemetry
+from common.clock import from_ms
 from common.domain.errors import Contended, Unavailable
 from common.domain.health import Change
 from common.store import incidents, result_log, votes
@@ -33,9 +35,10 @@ FLUSH_AFTER_S = 0.025
 class Ticket:
     """A batch's claim on its results: `wait` returns when all that were handed over are committed."""
 
-    __slots__ = ("_future", "_loop", "_open")
+    __slots__ = ("_future", "_loop", "_open", "batch_id")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, batch_id: str = "") -> None:
+        self.batch_id = batch_id
         self._loop = loop
         self._open = 0
         self._future: asyncio.Future[None] | None = None
@@ -147,9 +150,7 @@ class Writer:
             culprit = self._queue.popleft()
             telemetry.WRITER_POISONED.inc()
             judged = culprit.judged
-            self._logger.error(
-                "result_set_aside", check=str(judged.result.check), correlation_id=correlation_id(judged)
-            )
+            self._logger.error("result_set_aside", check=str(judged.result.check), **_ids(judged))
             self._settle([culprit])
         self._trying = 0
 
@@ -171,6 +172,7 @@ class Writer:
                 commit_durably(connection)
             self._note_lanes(connection, won, stored)
         self._report(rulings, losers=len(updates) - len(winners))
+        self._tell_failures(won)
         committed = {id(j) for f in won for j in (*f.counted, *f.stored)}
         done = [s for s in flush if id(s.judged) in committed]
         return done, [s for s in flush if id(s.judged) not in committed]
@@ -224,19 +226,37 @@ class Writer:
             if change is None:
                 continue
             telemetry.TRANSITIONS.labels(change.value).inc()
-            event = ruling.opening or ruling.alteration
             self._logger.info(
                 "incident_changed",
                 change=change.value,
-                monitor_id=ruling.facts.monitor_id,
                 incident_id=ruling.opening.id if ruling.opening else ruling.facts.open_incident,
-                correlation_id=event.correlation_id if event else None,
+                **_ids(ruling.cause),
+            )
+
+    def _tell_failures(self, won: Iterable[Fold]) -> None:
+        """A line for the first failure after a success: later ones say nothing new, successes nothing at all."""
+        for judged in filter(None, (f.first_failure for f in won)):
+            observation = judged.result.observation
+            self._logger.info(
+                "check_failed", verdict=observation.verdict.label, reason=observation.reason.label, **_ids(judged)
             )
 
     def _settle(self, done: Iterable[Submission]) -> None:
         counts = Counter(submission.ticket for submission in done)
         if counts:
             self._loop.call_soon_threadsafe(_settle_tickets, counts)
+
+
+def _ids(judged: Judged) -> dict[str, Any]:
+    """What leads from a result to its slot, its batch and the change of its monitor that it was probed by."""
+    check = judged.result.check
+    return {
+        "monitor_id": judged.config.monitor_id,
+        "config_version": judged.config.config_version,
+        "scheduled_at": from_ms(check.scheduled_at_ms).isoformat(),
+        "batch_id": judged.batch_id,
+        "correlation_id": correlation_id(judged),
+    }
 
 
 def _settle_tickets(counts: Counter[Ticket]) -> None:

@@ -42,6 +42,14 @@ UPDATE refresh_tokens SET revoked_at = clock_timestamp()
  WHERE org_id = %(org_id)s AND family_id = %(family_id)s AND revoked_at IS NULL
 """
 
+# Refresh tokens past their time, some at a time. A day later than that: of a family that was revoked, no token may
+# outlive the rows that say so.
+_FORGET_TOKENS = """
+DELETE FROM refresh_tokens WHERE id = ANY(ARRAY(
+  SELECT id FROM refresh_tokens WHERE expires_at < clock_timestamp() - interval '1 day'
+   ORDER BY expires_at LIMIT %(limit)s))
+"""
+
 # Every session of a user, in all organizations, but the one that is kept.
 _END_SESSIONS = "SELECT auth_end_sessions(%(user_id)s::uuid, %(kept)s::uuid)"
 
@@ -183,6 +191,11 @@ def use_token(connection: Connection, *, org_id: str, token_id: str) -> str | No
 def revoke_family(connection: Connection, *, org_id: str, family_id: str) -> None:
     """End a session: none of its tokens is good any more, at once."""
     connection.exec_driver_sql(_REVOKE_FAMILY, {"org_id": org_id, "family_id": family_id})
+
+
+def forget_tokens(connection: Connection, *, limit: int = 50_000) -> int:
+    """Delete refresh tokens that expired more than a day ago; how many. Fewer than `limit`: none is left."""
+    return connection.exec_driver_sql(_FORGET_TOKENS, {"limit": limit}).rowcount
 
 
 def end_sessions(connection: Connection, user_id: str, *, kept_family: str | None = None) -> None:

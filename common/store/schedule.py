@@ -9,7 +9,7 @@ from typing import Any
 from common.clock import from_ms, to_ms
 from common.store.engine import Connection
 
-#: What the API tells the scheduler after a monitor changed (a hint; the scheduler also looks every second).
+#: What the API tells the scheduler after a monitor changed (a hint; the scheduler also looks twice a second).
 MONITORS_CHANNEL = "tocsin_monitors"
 
 #: What a writer tells the scheduler about lanes: payload "<location>:<monitor_no>:<0|1>,…".

@@ -54,5 +54,7 @@ GRANT DELETE ON idempotency_keys TO tocsin_worker;
 -- Nobody rewrites the audit log; the scheduler drops what is past its retention.
 GRANT SELECT, INSERT ON audit_log TO tocsin_api, tocsin_worker;
 GRANT DELETE ON audit_log TO tocsin_worker;
+-- It drops refresh tokens past their time, too.
+GRANT SELECT (id, expires_at), DELETE ON refresh_tokens TO tocsin_worker;
 
 RESET ROLE;

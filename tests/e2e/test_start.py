@@ -35,7 +35,9 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"TOCSIN_LOCATION": "Not OK"}, "TOCSIN_LOCATION"),
     ({"TOCSIN_LOG_LEVEL": "loud"}, "TOCSIN_LOG_LEVEL"),
     ({"TOCSIN_PUBLIC_URL": "example.com"}, "TOCSIN_PUBLIC_URL"),
+    ({"TOCSIN_PUBLIC_URL": "http://"}, "TOCSIN_PUBLIC_URL"),
     ({"TOCSIN_DNS_SERVERS": "nonsense:abc"}, "TOCSIN_DNS_SERVERS"),
+    ({"TOCSIN_DNS_SERVERS": "dns.google"}, "TOCSIN_DNS_SERVERS"),
     ({"TOCSIN_CANARIES": "nonsense"}, "TOCSIN_CANARIES"),
     ({"TOCSIN_RESULT_RETENTION_DAYS": "0"}, "TOCSIN_RESULT_RETENTION_DAYS"),
     ({"TOCSIN_TYPO": "1"}, "TOCSIN_TYPO"),
@@ -45,7 +47,15 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"TOCSIN_ADMIN_PASSWORD_FILE": "/nowhere"}, "TOCSIN_ADMIN_PASSWORD_FILE"),
     ({"DATABASE_URL": "mysql://localhost/tocsin"}, "DATABASE_URL"),
     ({"DATABASE_URL": "postgresql://localhost/tocsin"}, "TOCSIN_JWT_KEY"),  # keys would be lost with the machine
-    ({"DATABASE_URL": "postgresql://127.0.0.1:1/tocsin", **KEYS}, "database cannot be reached"),
+    ({"DATABASE_URL": "postgresql://me:hunter2@127.0.0.1:1/tocsin", **KEYS}, "DATABASE_URL (127.0.0.1:1) cannot"),
+    ({"REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, "REDIS_URL (127.0.0.1:1) cannot be reached"),
+    ({"TOCSIN_DATA_DIR": "/dev/null/data"}, "TOCSIN_DATA_DIR"),
+    ({"TOCSIN_DATA_DIR": __file__}, "TOCSIN_DATA_DIR"),
+    (
+        {"TOCSIN_DATA_DIR": __file__, "DATABASE_URL": "postgresql://h/d", "REDIS_URL": "redis://h", **KEYS},
+        "TOCSIN_DATA_DIR",
+    ),
+    ({"TOCSIN_ADMIN_EMAIL": "nope"}, "TOCSIN_ADMIN_EMAIL"),
     ({"REDIS_URL": "http://localhost"}, "REDIS_URL"),
 ]
 
@@ -79,9 +89,11 @@ def stack() -> Iterator[Stack]:
 
 
 def test_a_second_start_on_the_same_directory_is_one_line_and_harms_nothing(stack: Stack) -> None:
-    refused = run("up", TOCSIN_DATA_DIR=str(stack.data_dir), TOCSIN_PORT=str(free_port()))
-    assert refused.returncode == 2
-    assert_one_line(refused.stderr, "another Tocsin", str(stack.process.pid if stack.process else ""))
+    # On the same port, as `make run` twice is, it is the directory that says what is the matter.
+    for port in (free_port(), stack.port):
+        refused = run("up", TOCSIN_DATA_DIR=str(stack.data_dir), TOCSIN_PORT=str(port))
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert_one_line(refused.stderr, "another Tocsin", str(stack.process.pid if stack.process else ""))
     assert requests.get(f"{stack.url}/ready", timeout=5).ok
 
 
@@ -161,6 +173,9 @@ def test_a_wrong_setting_is_one_line_that_names_it(refusals: Refusals, number: i
     assert refused.returncode == 2
     assert_one_line(refused.stderr, named)
     assert "Traceback" not in refused.stdout
+    assert "hunter2" not in refused.stdout + refused.stderr
+    if "cannot be reached" not in refused.stderr:
+        assert refused.stdout == ""
     secrets = [value for name, value in WRONG[number][0].items() if "PASSWORD" in name or "KEY" in name]
     assert not [value for value in secrets if value in refused.stderr and value != "/nowhere"]
 

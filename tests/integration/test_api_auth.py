@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from api import auth
 from api.app import ROUTES
 from common.clock import utc_now
+from common.store import accounts
+from scheduler.app import _forget_requests
 from tests import api_cast
 from tests.api_cast import CHANNEL, JWT_KEY, MONITOR, PASSWORD, World
 
@@ -117,6 +119,8 @@ def test_tokens_that_we_did_not_make_for_this_are_refused(world: World) -> None:
         "an algorithm that is none of ours in a header of ours": swapped(claims),
         "no moment of issue": signed({k: v for k, v in claims.items() if k != "iat"}),
         "a moment of issue that is none": signed({**claims, "iat": "yesterday"}),
+        "a moment of issue before there were dates": signed({**claims, "iat": -1e18}),
+        "a session in another spelling": signed({**claims, "family": f"{{{claims['family']}}}"}),
         "a refresh token": tokens["refresh_token"],
         "expired": signed({**claims, "exp": now - 60}),
         "without an end": signed({k: v for k, v in claims.items() if k != "exp"}),
@@ -160,10 +164,33 @@ def test_refresh_tokens_that_we_did_not_make_for_this_are_refused_and_end_nothin
         "expired": signed({**claims, "exp": int(time.time()) - 60}),
         "another audience": signed({**claims, "aud": "somebody"}),
         "another issuer": signed({**claims, "iss": "somebody"}),
+        "no moment of issue": signed({k: v for k, v in claims.items() if k != "iat"}),
+        "a moment of issue before there were dates": signed({**claims, "iat": -1e18}),
+        "no id": signed({k: v for k, v in claims.items() if k != "jti"}),
+        "an id that is none": signed({**claims, "jti": "x"}),
+        "an id in another spelling": signed({**claims, "jti": f"urn:uuid:{claims['jti']}"}),
         "an access token": tokens["access_token"],
     }.items():
         assert world.person(token).post("/v1/auth/refresh").status_code == 401, why
     assert world.person(tokens["refresh_token"]).post("/v1/auth/refresh").status_code == 200
+
+
+def test_refresh_tokens_are_forgotten_a_day_after_their_end_and_no_sooner(world: World) -> None:
+    for who, hours in (("alice", 25), ("bob", 23)):
+        world.login(who)
+        world.execute(
+            "UPDATE refresh_tokens SET expires_at = now() - %(hours)s * interval '1 hour' WHERE user_id = %(id)s",
+            hours=hours, id=world.users[who],
+        )  # fmt: skip
+    gone = len(world.rows("SELECT 1 FROM refresh_tokens WHERE user_id = %(id)s", id=world.users["alice"]))
+    with world.databases.worker.begin() as connection:
+        assert accounts.forget_tokens(connection, limit=1) == 1
+        assert accounts.forget_tokens(connection) == gone - 1
+    left = {str(row["user_id"]) for row in world.rows("SELECT DISTINCT user_id FROM refresh_tokens")}
+    assert world.users["bob"] in left and world.users["alice"] not in left
+    world.execute("UPDATE refresh_tokens SET expires_at = now() - interval '2 days'")
+    assert _forget_requests(world.databases.worker) is True
+    assert world.rows("SELECT 1 FROM refresh_tokens") == []
 
 
 def test_a_refresh_knows_the_role_of_now(world: World) -> None:

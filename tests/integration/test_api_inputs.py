@@ -201,6 +201,7 @@ BODIES_OF_EVIL: list[tuple[bytes, str | None, int]] = [
     (b"[" * 100_000, "application/json", 400),
     (b'{"a":' * 100_000, "application/json", 400),
     (b'{"\\u0000": 1}', "application/json", 400),
+    (b'{"name": "a", "name": "b"}', "application/json", 400),
     (json.dumps({str(n): n for n in range(20_000)}).encode(), "application/json", 400),
     (b"name=x", "application/x-www-form-urlencoded", 415),
     (b"{}", "text/plain", 415),
@@ -333,3 +334,39 @@ def test_read_only_fields_are_ignored_whatever_they_hold(world: World) -> None:
     made = world.alice.make_monitor(id="x", state=5, config_version=99, created_at=None, updated_at=[])
     assert made["config_version"] == 1
     assert world.alice.post("/v1/channels", json={**CHANNEL, "id": 5, "secret": "mine"}).status_code == 201
+
+
+def test_a_name_that_is_given_twice_is_refused_by_name_wherever_it_stands(world: World) -> None:
+    for body, field in (
+        ('{"name": "a", "target": "http://a.example/", "name": "b"}', "name"),
+        ('{"name": "a", "target": "http://a.example/", "labels": {"team": "x", "team": "x"}}', "team"),
+        ('{"name": "a", "target": "http://a.example/", "assertions": [{"op": "eq", "op": "ne"}]}', "op"),
+        ('{"name": "a", "n\\u0061me": "b", "target": "http://a.example/"}', "name"),
+    ):
+        response = world.alice.call("POST", "/v1/monitors", data=body.encode(), content_type="application/json")
+        assert (response.status_code, blamed(response)) == (400, [field]), response.text
+    assert world.rows("SELECT 1 FROM monitors") == []
+    same = {**MONITOR, "labels": {"name": "a", "target": "name"}}
+    assert world.alice.post("/v1/monitors", json=same).status_code == 201
+
+
+def test_an_id_has_one_spelling(world: World) -> None:
+    monitor, channel = world.alice.make_monitor()["id"], world.alice.make_channel()["id"]
+    incident = world.open_incident({"id": monitor})
+    assert world.alice.get(f"/v1/monitors/{monitor.upper()}").status_code == 200
+    for spell in ("{{{}}}".format, "urn:uuid:{}".format, lambda text: text.replace("-", ""), "{} ".format):
+        assert world.alice.get(f"/v1/monitors/{spell(monitor)}").status_code == 404
+        assert world.alice.get(f"/v1/incidents/{spell(incident)}").status_code == 404
+        for path, field in (
+            (f"/v1/incidents?monitor_id={spell(monitor)}", "monitor_id"),
+            (f"/v1/incidents?assignee={spell(monitor)}", "assignee"),
+            (f"/v1/notifications?channel_id={spell(channel)}", "channel_id"),
+        ):
+            response = world.alice.get(path)
+            assert (response.status_code, blamed(response)) == (400, [field]), path
+        for body, path, field in (
+            ({**MONITOR, "parent_id": spell(monitor)}, "/v1/monitors", "parent_id"),
+            ({"name": "r", "channel_ids": [spell(channel)]}, "/v1/routes", "channel_ids.0"),
+        ):
+            response = world.alice.post(path, json=body)
+            assert (response.status_code, blamed(response)) == (400, [field]), response.text

@@ -315,5 +315,5 @@ def test_under_root_programs_that_the_servers_user_cannot_reach_are_copied_once(
     remember(stack.start(), "copied")
     stack.stop()
     assert recall(stack.start()) == (["copied"], ["copied"])
-    assert [line for line in progress if line.startswith("copying")] == [progress[0]]
-    assert f"cannot enter {closed}" in progress[0]
+    assert [line for line in progress if line.startswith("copying")] == [progress[1]]
+    assert f"cannot enter {closed}" in progress[1]

@@ -190,8 +190,21 @@ def test_a_backlogs_age_is_that_of_the_oldest_message_that_waits() -> None:
     backlog = LaneBacklog()
     for second in range(5):
         backlog.sent(second * 1_000, messages=2)
-    assert backlog.waiting(5_000, 10) == 5_000
-    assert backlog.waiting(5_000, 3) == 2_000  # one of the fourth second, two of the fifth
-    assert backlog.waiting(5_000, 0) == 0
+    assert backlog.waiting(5_000, lambda: 10) == 5_000
+    assert backlog.waiting(5_000, lambda: 3) == 2_000  # one of the fourth second, two of the fifth
+    assert backlog.waiting(5_000, lambda: 0) == 0
     backlog.sent(6_000, messages=1)
-    assert backlog.waiting(6_500, 1) == 500
+    assert backlog.waiting(6_500, lambda: 1) == 500
+
+
+def test_what_is_sent_while_a_backlog_is_counted_does_not_make_it_look_younger() -> None:
+    backlog = LaneBacklog()
+    backlog.sent(0, messages=3)
+    backlog.sent(4_000, messages=2)
+
+    def count() -> int:
+        backlog.sent(5_000, messages=3)  # by the dispatcher's thread, after the queue has answered
+        return 5
+
+    assert backlog.waiting(5_000, count) == 5_000
+    assert backlog.waiting(6_000, lambda: 8) == 6_000

@@ -216,3 +216,22 @@ def test_what_a_location_held_back_does_not_overrule_what_others_found_since() -
     votes = [Vote(Health.DOWN, FRESH, not_up=1, down=1), Vote(Health.UP, NOW_MS + 9 * 30_000, up=1)]
     assert rule(facts, votes, judged(9, U, config=TWO, location=2)) is None
     assert rule(facts, votes, judged(10, U, config=TWO, location=2)) is not None
+
+
+#: (verdicts of one flush, the vote before): the slot of the failure that has a line of its own.
+FIRST_FAILURES: list[tuple[list[Verdict], Vote, int | None]] = [
+    ([U, U], Vote(Health.UP, NOW_MS), None),
+    ([D], Vote(Health.UP, NOW_MS), 1),
+    ([U, G], Vote(Health.UP, NOW_MS), 2),
+    ([D, U], Vote(Health.UP, NOW_MS), 1),  # over within one flush
+    ([D], Vote(Health.UP, NOW_MS, not_up=1, down=1), None),  # not the first
+    ([D], Vote(Health.DOWN, NOW_MS, not_up=9, down=9), None),  # goes on
+    ([N], Vote(Health.UP, NOW_MS), None),  # our own fault
+]
+
+
+@pytest.mark.parametrize(("verdicts", "vote", "expected"), FIRST_FAILURES)
+def test_the_first_failure_after_a_success_is_found(verdicts: list[Verdict], vote: Vote, expected: int | None) -> None:
+    outcome = fold(KEY, stored(vote), [judged(n, verdict) for n, verdict in enumerate(verdicts, start=1)])
+    found = outcome.first_failure
+    assert (slots([found])[0] if found else None) == expected

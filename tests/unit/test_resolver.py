@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pycares
 import pytest
+import structlog
 
 import common.http.resolver as resolver_module
 from common.domain.checks import Reason
@@ -250,6 +254,78 @@ def test_an_impossible_host_is_an_invalid_target_at_once(host: str) -> None:
         assert not server.asked
 
     run(scene)
+
+
+def test_a_resolver_that_cannot_start_is_our_own_failure_each_time_and_said_once() -> None:
+    async def main() -> None:
+        resolver = Resolver(["dns.example"])  # the settings refuse a name; what we are given is not always from there
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(3):
+                started = time.perf_counter()
+                found = await resolver.resolve("web.example.test", 5)
+                assert (found.reason, found.addresses) == (Reason.INTERNAL, ())
+                assert time.perf_counter() - started < 1  # nobody waits for a question that was not asked
+            assert (await resolver.resolve("other.example.test", 5)).reason is Reason.INTERNAL
+        assert [line["event"] for line in lines] == ["resolver_cannot_ask"]
+        assert resolver._in_flight == {}
+        resolver.close()
+
+    asyncio.run(main())
+
+
+def test_a_host_asked_for_while_no_file_can_be_opened_is_found_as_soon_as_one_can() -> None:
+    async def scene(_server: DnsServer, resolver: Resolver) -> None:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with structlog.testing.capture_logs() as lines:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+            try:
+                found = await resolver.resolve("web.example.test", 2)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert found.reason is Reason.INTERNAL
+            assert (await resolver.resolve("web.example.test", 2)).addresses == ("192.0.2.1",)
+        assert [line["event"] for line in lines] == ["resolver_cannot_ask", "resolver_asks_again"]
+
+    run(scene, web=Zone(("192.0.2.1",)))
+
+
+def test_no_file_for_a_question_is_our_own_failure_and_not_that_of_the_name_servers() -> None:
+    async def scene(_server: DnsServer, resolver: Resolver) -> None:
+        assert (await resolver.resolve("web.example.test", 2)).addresses
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        resolver._renewed_at = float("inf")  # the channel stays: it is its sockets that cannot be opened
+        try:
+            found = await resolver.resolve("other.example.test", 2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert found.reason is Reason.INTERNAL
+        assert (await resolver.resolve("other.example.test", 2)).addresses == ("192.0.2.2",)
+
+    run(scene, web=Zone(("192.0.2.1",)), other=Zone(("192.0.2.2",)))
+
+
+def test_a_second_question_on_a_channel_that_cannot_be_opened_ends_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:  # its port is closed when we ask
+            nobody.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        resolver, opened = Resolver([address]), []
+        really = Resolver._open_channel
+
+        def once(self: Resolver) -> pycares.Channel:
+            opened.append(1)
+            if len(opened) > 1:
+                raise pycares.AresError("Failed to initialize c-ares channel")
+            return really(self)
+
+        monkeypatch.setattr(Resolver, "_open_channel", once)
+        found = await resolver.resolve("web.example.test", 5)
+        assert (found.reason, len(opened)) == (Reason.INTERNAL, 2)
+        assert resolver._in_flight == {}
+        resolver.close()
+
+    asyncio.run(main())
 
 
 def test_closing_answers_those_who_wait() -> None:

@@ -25,38 +25,58 @@ WRONG = [
     ("DATABASE_URL", "postgresql://u:hunter2@[::1/db", "not a URL"),
     ("REDIS_URL", "http://h", "must start with redis://"),
     ("REDIS_URL", "redis://:hunter2@h:99999999/0", "not a URL"),
-    ("TOCSIN_PORT", "0", "greater than or equal to 1"),
-    ("TOCSIN_PORT", "65536", "less than or equal to 65535"),
-    ("TOCSIN_PORT", "http", "valid integer"),
-    ("TOCSIN_WORKERS", "0", "greater than or equal to 1"),
-    ("TOCSIN_API_WORKERS", "65", "less than or equal to 64"),
-    ("TOCSIN_API_THREADS", "2.5", "valid integer"),
+    ("TOCSIN_PORT", "0", "must be a whole number from 1 to 65535"),
+    ("TOCSIN_PORT", "65536", "must be a whole number from 1 to 65535"),
+    ("TOCSIN_PORT", "http", "must be a whole number from 1 to 65535"),
+    ("TOCSIN_WORKERS", "0", "must be a whole number from 1 to 64"),
+    ("TOCSIN_API_WORKERS", "65", "must be a whole number from 1 to 64"),
+    ("TOCSIN_API_THREADS", "2.5", "must be a whole number from 1 to 128"),
     ("TOCSIN_CORS_ORIGINS", "https://a.example, *", "* is not an origin"),
     ("TOCSIN_CORS_ORIGINS", "https://a.example/path", "not an origin"),
     ("TOCSIN_CORS_ORIGINS", "https://a.example/", "not an origin"),
     ("TOCSIN_CORS_ORIGINS", "file:///x", "not an origin"),
-    ("TOCSIN_TRUSTED_PROXIES", "-1", "greater than or equal to 0"),
-    ("TOCSIN_RATE_LIMIT_WRITES", "-1", "greater than or equal to 0"),
-    ("TOCSIN_RATE_LIMIT_AUTH", "100/min", "valid integer"),
-    ("TOCSIN_REQUEST_TIMEOUT", "0", "greater than or equal to 1"),
-    ("TOCSIN_LOCATION", "EU West", "match"),
-    ("TOCSIN_LOCATION", "a.b", "match"),  # a dot would break the names of queues
+    ("TOCSIN_TRUSTED_PROXIES", "-1", "must be a whole number from 0 to 10"),
+    ("TOCSIN_RATE_LIMIT_WRITES", "-1", "must be a whole number of 0 or more"),
+    ("TOCSIN_RATE_LIMIT_AUTH", "100/min", "must be a whole number of 0 or more"),
+    ("TOCSIN_REQUEST_TIMEOUT", "0", "must be a whole number from 1 to 600"),
+    ("TOCSIN_LOCATION", "EU West", "lower-case letters, digits and hyphens"),
+    ("TOCSIN_LOCATION", "a.b", "lower-case letters, digits and hyphens"),  # a dot would break the names of queues
     ("TOCSIN_EGRESS", "everything", "must be one of internal, public"),
     ("TOCSIN_EGRESS_ALLOW", "10.0.0.0/8, lan", "lan"),
     ("TOCSIN_EGRESS_DENY", "10.0.0.1/8", "host bits"),
-    ("TOCSIN_DNS_SERVERS", "1.1.1.1:dns", "ort"),
-    ("TOCSIN_DNS_SERVERS", "http://1.1.1.1", "not host:port"),
+    ("TOCSIN_DNS_SERVERS", "1.1.1.1:dns", "1.1.1.1:dns is not an address"),
+    ("TOCSIN_DNS_SERVERS", "http://1.1.1.1", "is not an address"),
+    ("TOCSIN_DNS_SERVERS", "1.1.1.1, dns.google", "dns.google is not an address"),  # who could look it up?
+    ("TOCSIN_DNS_SERVERS", "foo bar", "foo bar is not an address"),
+    ("TOCSIN_DNS_SERVERS", "1.1.1.1:0", "is not an address"),
+    ("TOCSIN_DNS_SERVERS", "1.1.1.1:65536", "is not an address"),
+    ("TOCSIN_DNS_SERVERS", "1.1.1", "is not an address"),
+    ("TOCSIN_DNS_SERVERS", "[1.1.1.1]:53", "is not an address"),
+    ("TOCSIN_DNS_SERVERS", "[::1]x", "is not an address"),
+    ("TOCSIN_DNS_SERVERS", "[::1]:", "is not an address"),
     ("TOCSIN_CANARIES", "1.1.1.1", "has no port"),
-    ("TOCSIN_CANARIES", "1.1.1.1:99999", "ort"),
+    ("TOCSIN_CANARIES", "1.1.1.1:99999", "not host:port"),
+    ("TOCSIN_CANARIES", "one two:443", "not host:port"),
     ("TOCSIN_CANARIES", "a:1, :443", "not host:port"),
     ("TOCSIN_REGISTRATION", "maybe", "must be one of closed, open"),
     ("TOCSIN_JWT_KEY", "hunter2", "at least 32 characters"),
     ("TOCSIN_ADMIN_PASSWORD", "hunter2", "at least 12 characters"),
     ("TOCSIN_PUBLIC_URL", "status.example", "must start with http:// or https://"),
-    ("TOCSIN_RESULT_RETENTION_DAYS", "0", "greater than or equal to 1"),
+    ("TOCSIN_PUBLIC_URL", "http://", "a URL with a host"),
+    ("TOCSIN_PUBLIC_URL", "https:///path", "a URL with a host"),
+    ("TOCSIN_PUBLIC_URL", "https://status.example:http", "a URL with a host"),
+    ("TOCSIN_PUBLIC_URL", "https://status.example?x=1", "a URL with a host"),
+    ("TOCSIN_PUBLIC_URL", "https://status example", "a URL with a host"),
+    ("TOCSIN_PUBLIC_URL", "https://me:hunter2@status.example", "a URL with a host"),
+    ("TOCSIN_ADMIN_EMAIL", "nope", "an address like admin@example.com"),
+    ("TOCSIN_ADMIN_EMAIL", " nope", "an address like admin@example.com"),
+    ("TOCSIN_ADMIN_EMAIL", "a@b c", "an address like admin@example.com"),
+    ("TOCSIN_ADMIN_EMAIL", "a@b@c", "an address like admin@example.com"),
+    ("TOCSIN_ADMIN_EMAIL", "@b", "an address like admin@example.com"),
+    ("TOCSIN_RESULT_RETENTION_DAYS", "0", "must be a whole number from 1 to 3650"),
     ("TOCSIN_LOG_LEVEL", "loud", "must be one of debug, info, warning, error"),
     ("TOCSIN_LOG_FORMAT", "xml", "must be one of auto, json, console"),
-    ("TOCSIN_METRICS_PORT", "-1", "greater than or equal to 0"),
+    ("TOCSIN_METRICS_PORT", "-1", "must be a whole number from 0 to 65535"),
     ("TOCSIN_ENCRYPTON_KEYS", "x", "no such setting"),  # a typo is not silently ignored
     ("TOCSIN_PORT_FILE", "/run/port", "no such setting"),  # only secrets come from files
 ]
@@ -124,13 +144,21 @@ def test_good_values_of_lists_are_taken_apart() -> None:
     settings = load_settings(
         {
             "TOCSIN_EGRESS_ALLOW": "10.0.0.0/8, 2001:db8::/32,",
-            "TOCSIN_DNS_SERVERS": "127.0.0.1, 127.0.0.1:5353, [::1]:53, ::1, dns.example",
+            "TOCSIN_DNS_SERVERS": "127.0.0.1, 127.0.0.1:5353, [::1]:53, ::1, [::1]",
             "TOCSIN_CANARIES": "one.example:443, [::1]:80",
         }
     )
     assert settings.egress_allow_networks == ("10.0.0.0/8", "2001:db8::/32")
-    assert settings.dns_server_list == ("127.0.0.1", "127.0.0.1:5353", "[::1]:53", "::1", "dns.example")
+    assert settings.dns_server_list == ("127.0.0.1", "127.0.0.1:5353", "[::1]:53", "::1", "[::1]")
     assert settings.canary_list == ("one.example:443", "[::1]:80")
+
+
+def test_what_people_type_around_an_address_or_a_url_is_cut_off() -> None:
+    settings = load_settings(
+        {"TOCSIN_ADMIN_EMAIL": " ops@example.com\n", "TOCSIN_PUBLIC_URL": " https://status.example/tocsin/ "}
+    )
+    assert settings.admin_email == "ops@example.com"
+    assert settings.public_url == "https://status.example/tocsin"
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))

@@ -7,6 +7,7 @@ import time
 from itertools import cycle, islice
 
 import pytest
+import structlog
 
 from common.domain.checks import NETWORK_CLASS, Reason
 from tests.targets import free_port
@@ -139,6 +140,33 @@ def test_one_canary_that_answers_is_enough() -> None:
 
 def test_canaries_that_refuse_are_dead() -> None:
     assert not asyncio.run(Canary((f"127.0.0.1:{free_port()}",)).alive())
+
+
+def test_a_canary_that_falls_silent_is_named_once_and_so_is_its_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    mute = {"refuses:1", "hangs:1"}
+
+    async def reach(target: str) -> bool:
+        if target in mute and target.startswith("hangs"):
+            await asyncio.sleep(60)
+        return target not in mute
+
+    monkeypatch.setattr("worker.canary._reach", reach)
+    monkeypatch.setattr("worker.canary.PATIENCE_S", 0.05)
+
+    async def ask() -> None:
+        canary = Canary(("refuses:1", "hangs:1"))
+        for alive in (False, False, True, True):
+            if alive:
+                mute.clear()
+            await asyncio.sleep(0.11)
+            assert await canary.alive() is alive
+
+    with structlog.testing.capture_logs() as lines:
+        asyncio.run(ask())
+    said = [(line["event"], line["canary"]) for line in lines]
+    assert said[:2] == [("canary_silent", "refuses:1"), ("canary_silent", "hangs:1")]
+    assert ("canary_answers_again", "refuses:1") in said[2:]
+    assert len(said) == len(set(said)) <= 4
 
 
 def test_failures_of_one_moment_share_an_attempt_and_later_ones_ask_anew(monkeypatch: pytest.MonkeyPatch) -> None:
