@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 from typing import Any
-from uuid import UUID
 
 from flask import Flask, g, request
 from flask_jwt_extended import (
@@ -25,6 +24,7 @@ from uuid_utils import uuid7
 
 from api.context import Caller, services
 from api.permissions import OPERATOR, covers, permissions_of
+from api.schemas import is_id
 from common import log
 from common.clock import utc_now
 from common.domain.errors import Forbidden, Unauthorized
@@ -34,6 +34,8 @@ from common.store.engine import Connection
 ACCESS_LIFETIME = timedelta(minutes=15)
 REFRESH_LIFETIME = timedelta(days=30)
 _NAME = "tocsin"
+#: The year 9999; no date is later.
+_LATEST_S = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 _MARKS = (api_keys.MARK, platform_keys.MARK)
 
 _UNKNOWN = "Log in, or send an API key, as `Authorization: Bearer …`."
@@ -214,14 +216,13 @@ def _claims(*, refresh: bool = False, verify_type: bool = True) -> dict[str, Any
         raise rejected() from None
     claims: dict[str, Any] = get_jwt()
     # Signed by us, so these are there; a token of another version or maker with our key must still not be half read.
-    ids = all(_is_id(claims.get(name)) for name in ("sub", "org", "family"))
-    if not ids or "exp" not in claims or not isinstance(claims.get("iat"), int | float):
+    names = ("sub", "org", "family", "jti") if refresh else ("sub", "org", "family")
+    ids = all(is_id(claims.get(name)) for name in names)
+    if not ids or "exp" not in claims or not _is_moment(claims.get("iat")):
         raise rejected()
     return claims
 
 
-def _is_id(value: object) -> bool:
-    try:
-        return isinstance(value, str) and bool(UUID(value))
-    except ValueError:
-        return False
+def _is_moment(value: object) -> bool:
+    """Whether these are seconds since 1970 that a date can be made of."""
+    return isinstance(value, int | float) and 0 <= value < _LATEST_S

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from common import log
+
 #: A network-class failure waits at most so long for a canary's answer (seconds).
 PATIENCE_S = 1.0
 #: Failures this close together share an attempt (seconds); an older one may still show the network of before.
@@ -18,6 +20,7 @@ class Canary:
         self._targets = tuple(targets)
         self._asking: asyncio.Task[bool] | None = None
         self._asked_at = 0.0
+        self._silent: set[str] = set()
 
     async def alive(self) -> bool:
         """Whether any canary answers an attempt that starts now; True when there are none."""
@@ -29,17 +32,34 @@ class Canary:
         return await asyncio.shield(self._asking)
 
     async def _ask(self) -> bool:
-        attempts = [asyncio.create_task(_reach(target)) for target in self._targets]
+        attempts = [asyncio.create_task(self._try(target)) for target in self._targets]
         try:
             for attempt in asyncio.as_completed(attempts, timeout=PATIENCE_S):
                 if await attempt:
                     return True
         except TimeoutError:
+            for target, task in zip(self._targets, attempts, strict=True):
+                if not task.done():
+                    self._note(target, answers=False)
             return False
         finally:
-            for attempt in attempts:
-                attempt.cancel()
+            for task in attempts:
+                task.cancel()
         return False
+
+    async def _try(self, target: str) -> bool:
+        answers = await _reach(target)
+        self._note(target, answers=answers)
+        return answers
+
+    def _note(self, target: str, *, answers: bool) -> None:
+        """Say once that a canary is silent: with a dead or mistyped one no failed network is ever told."""
+        if answers and target in self._silent:
+            self._silent.discard(target)
+            log.get_logger().info("canary_answers_again", canary=target)
+        elif not answers and target not in self._silent:
+            self._silent.add(target)
+            log.get_logger().warning("canary_silent", canary=target, judged="network failures are unknown, not down")
 
 
 async def _reach(target: str) -> bool:

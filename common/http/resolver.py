@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pycares
 
+from common import log
 from common.domain.checks import Reason
 from common.http.target import parse_host
 
@@ -70,6 +72,7 @@ class Resolver:
         self._in_flight: dict[str, asyncio.Future[Resolution]] = {}
         self._retired: pycares.Channel | None = None
         self._flushed_at = self._renewed_at = float("-inf")
+        self._broken = False
 
     def cached(self, host: str) -> Resolution | None:
         """A fresh answer that needs no waiting, if there is one: the hot path, without a coroutine."""
@@ -116,15 +119,28 @@ class Resolver:
     def _ask(
         self, loop: asyncio.AbstractEventLoop, host: str, query: asyncio.Future[Resolution], *, again: bool
     ) -> None:
-        if self._channel is None:
-            self._channel = self._open_channel()
+        try:
+            channel = self._channel = self._channel or self._open_channel()
+        except (pycares.AresError, OSError, RuntimeError) as error:
+            # No file descriptor, no thread, no usable name server: nothing was asked, so it is nobody's fault but ours.
+            self._give_up(host, query, str(error.args[-1] if error.args else error))
+            return
         settle = functools.partial(self._settle, loop, host, query, again)
         callback = functools.partial(self._answered_in_thread, loop, settle)
         try:
-            self._channel.getaddrinfo(host, None, flags=_FLAGS, callback=callback)
+            channel.getaddrinfo(host, None, flags=_FLAGS, callback=callback)
         except pycares.AresError as error:
             # Some failures come by callback as well; the first one counts.
             settle(None, error.args[0] if error.args else _errno.ARES_EBADNAME)
+
+    def _give_up(self, host: str, query: asyncio.Future[Resolution], why: str) -> None:
+        """End a question that could not be asked; the next look-up tries anew."""
+        if not self._broken:  # once, not with every check
+            self._broken = True
+            log.get_logger().error("resolver_cannot_ask", error=why, servers=list(self._nameservers))
+        if self._in_flight.get(host) is query:
+            del self._in_flight[host]
+        query.set_result(Resolution(reason=Reason.INTERNAL, message=f"Tocsin could not ask DNS for {host}: {why}"))
 
     def _open_channel(self) -> pycares.Channel:
         return pycares.Channel(
@@ -166,15 +182,21 @@ class Resolver:
             self._renew_channel()
             self._ask(loop, host, query, again=True)
             return
+        if error == _errno.ARES_ECONNREFUSED and (ours := _no_socket()):
+            self._give_up(host, query, ours)
+            return
+        if self._broken:
+            self._broken = False
+            log.get_logger().info("resolver_asks_again")
         resolution, ttl_s = _read(host, answer, error)
         if self._in_flight.get(host) is query:
             del self._in_flight[host]
         # A timeout says nothing about the name, so the next check asks again.
         if resolution.reason is not Reason.DNS_TIMEOUT:
             self._remember(host, resolution, ttl_s)
+        query.set_result(resolution)
         if resolution.reason is Reason.DNS_NOT_FOUND:
             self._flush()
-        query.set_result(resolution)
 
     def _renew_channel(self) -> None:
         """Begin a channel anew, at most every few seconds; the old one stays until its questions are answered."""
@@ -195,7 +217,19 @@ class Resolver:
         now = self._monotonic()
         if self._channel is not None and now - self._flushed_at >= FLUSH_S:
             self._flushed_at = now
-            self._channel.reinit()
+            try:
+                self._channel.reinit()
+            except pycares.AresError:
+                self._retired, self._channel = self._channel, None  # what it cannot forget goes with it
+
+
+def _no_socket() -> str:
+    """Why this process has no socket to ask through, "" when it has: c-ares says "refused" to both."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _read(host: str, answer: pycares.AddrInfoResult | None, error: int | None) -> tuple[Resolution, float]:
