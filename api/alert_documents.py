@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -17,9 +17,30 @@ from common.domain.alerts import (
     Alert,
     AlertStatus,
     fingerprint,
+    shortened,
 )
 from common.domain.errors import FieldError
 from common.domain.incident import Severity as Level
+
+MAX_NAME_CHARS = 200
+MAX_SUMMARY_CHARS = 1_024
+MAX_DESCRIPTION_CHARS = 10_000
+MAX_LABEL_NAME_CHARS = 100
+MAX_LABEL_VALUE_CHARS = 500
+#: Labels of other tools that mean something here: they stay when there are too many.
+_KEPT_FIRST = ("alertname", "severity")
+
+
+def within_limits(labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels from another tool as /v1/alerts would take them.
+
+    Cut, not refused: such a sender cannot mend it, and would only send the same again until the alert is lost.
+    """
+    names = sorted((name for name in labels if name), key=lambda name: (name not in _KEPT_FIRST, name))
+    return {
+        shortened(name, MAX_LABEL_NAME_CHARS): shortened(labels[name], MAX_LABEL_VALUE_CHARS)
+        for name in names[:MAX_LABELS]
+    }
 
 
 def _text(value: Any) -> Any:
@@ -53,8 +74,8 @@ class AlertIn(Body):
         str | None,
         Field(min_length=1, max_length=MAX_KEY_CHARS, description="Default: a hash of name, source and labels."),
     ] = None
-    summary: Annotated[str, Field(max_length=1_024)] = ""
-    description: Annotated[str, Field(max_length=10_000)] = ""
+    summary: Annotated[str, Field(max_length=MAX_SUMMARY_CHARS)] = ""
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION_CHARS)] = ""
     labels: Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     starts_at: Moment | None = None
 

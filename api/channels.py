@@ -90,7 +90,8 @@ def delete_channel(channel_id: str) -> None:
     """Send nothing there any more; its notifications stay listed."""
     org_id = caller().org_id
     with services().database.begin(org_id) as connection:
-        row = channels.get(connection, org_id=org_id, channel_id=channel_id, lock=True)
+        channels.lock_to_delete(connection, org_id=org_id, channel_id=channel_id)
+        row = channels.get(connection, org_id=org_id, channel_id=channel_id)
         channels.delete(connection, org_id=org_id, channel_id=channel_id)
         audit.changed(connection, "channel", channel_id, document(row), None)
 

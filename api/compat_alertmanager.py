@@ -13,11 +13,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from api import auth, intake, limits, parsing
-from api.alert_documents import utc
+from api.alert_documents import MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, MAX_SUMMARY_CHARS, utc, within_limits
 from api.routing import Facts, Routes
 from common import log
 from common.clock import utc_now
-from common.domain.alerts import MAX_KEY_CHARS, Alert, AlertStatus, label_fingerprint, severity_of
+from common.domain.alerts import (
+    MAX_KEY_CHARS,
+    RESERVED_KEYS,
+    Alert,
+    AlertStatus,
+    label_fingerprint,
+    severity_of,
+    shortened,
+)
 from common.domain.errors import FieldError, ValidationFailed
 
 routes = Routes("compatibility")
@@ -25,6 +33,8 @@ routes = Routes("compatibility")
 _PERMISSION = "alerts:write"
 #: No time: an alert that fires has no end yet.
 _NEVER_YEAR = 1
+#: Half an address leads nowhere: a longer one is left out.
+_MAX_URL_CHARS = 8_192
 
 
 class AlertsTaken(BaseModel):
@@ -114,22 +124,27 @@ def _of_api(item: Any, where: str, now: datetime) -> Alert:
 def _alert(item: Mapping[str, Any], where: str, source: str, status: AlertStatus) -> Alert:
     labels = _texts(item, "labels", where)
     said = _texts(item, "annotations", where)
-    fingerprint = item.get("fingerprint")
-    if not isinstance(fingerprint, str) or not 0 < len(fingerprint) <= MAX_KEY_CHARS:
-        fingerprint = label_fingerprint(labels)
     facts = {"url": item.get("generatorURL"), "runbook_url": said.get("runbook_url")}
     return Alert(
-        name=_line(labels.get("alertname", "")) or "alert",
+        name=shortened(_line(labels.get("alertname", "")), MAX_NAME_CHARS) or "alert",
         source=source,
         severity=severity_of(labels.get("severity", "")),
         status=status,
-        dedup_key=fingerprint,
-        summary=_line(said.get("summary") or said.get("title") or said.get("message") or "")[:1_024],
-        description=said.get("description", ""),
-        labels=labels,
+        dedup_key=_key(item.get("fingerprint"), labels),
+        summary=_line(said.get("summary") or said.get("title") or said.get("message") or "")[:MAX_SUMMARY_CHARS],
+        description=said.get("description", "")[:MAX_DESCRIPTION_CHARS],
+        labels=within_limits(labels),
         starts_at=_moment(item, "startsAt", where),
-        facts={name: value for name, value in facts.items() if isinstance(value, str) and value},
+        facts={name: url for name, url in facts.items() if isinstance(url, str) and 0 < len(url) <= _MAX_URL_CHARS},
     )
+
+
+def _key(fingerprint: Any, labels: Mapping[str, str]) -> str:
+    """The sender's own fingerprint, or else that of all labels as they came. Reserved keys are nobody's to claim."""
+    theirs = isinstance(fingerprint, str) and 0 < len(fingerprint) <= MAX_KEY_CHARS
+    if not theirs or fingerprint.startswith(RESERVED_KEYS):
+        return label_fingerprint(labels)
+    return str(fingerprint)
 
 
 def _texts(item: Mapping[str, Any], field: str, where: str) -> dict[str, str]:

@@ -10,17 +10,16 @@ from flask import Response
 from pydantic import BaseModel
 
 from api import auth, intake, limits, parsing
+from api.alert_documents import MAX_NAME_CHARS, MAX_SUMMARY_CHARS, within_limits
 from api.replies import reply
 from api.routing import Routes
-from common.domain.alerts import MAX_KEY_CHARS, RESERVED_KEYS, Alert, AlertStatus
+from common.domain.alerts import MAX_KEY_CHARS, RESERVED_KEYS, Alert, AlertStatus, shortened
 from common.domain.errors import Forbidden, Unauthorized, ValidationFailed
 from common.domain.incident import Severity
 
 routes = Routes("compatibility")
 
 _ACTIONS = ("trigger", "acknowledge", "resolve")
-_MAX_SUMMARY_CHARS = 1_024
-_MAX_SOURCE_CHARS = 200
 #: Of the payload, what becomes labels: routes can match on it.
 _LABELS = ("component", "group", "class")
 
@@ -95,13 +94,13 @@ def _alert(event: Mapping[str, Any], key: str) -> Alert:
     details = {"timestamp": payload.get("timestamp"), "custom_details": payload.get("custom_details")}
     return Alert(
         # It has no name of its own: the class says what kind of problem it is.
-        name=labels.get("class", summary)[:200],
-        source=" ".join(payload["source"].split())[:_MAX_SOURCE_CHARS],
+        name=shortened(" ".join(labels.get("class", "").split()) or summary, MAX_NAME_CHARS),
+        source=shortened(" ".join(payload["source"].split()), MAX_NAME_CHARS),
         severity=Severity(payload["severity"]),
         status=AlertStatus.FIRING,
         dedup_key=key,
-        summary=summary[:_MAX_SUMMARY_CHARS],
-        labels=labels,
+        summary=summary[:MAX_SUMMARY_CHARS],
+        labels=within_limits(labels),
         # No start: by PagerDuty's rules only what is open makes a repeat.
         facts={name: value for name, value in {**known, **details}.items() if value},
     )

@@ -118,8 +118,14 @@ def redeliver_notifications(body: RedeliveryIn) -> dict[str, Any]:
         reason=body.reason,
         since=body.since,
     )
-    with services().database.begin(org_id) as connection:
-        found = _redeliver(connection, redeliveries.find(connection, org_id=org_id, wanted=wanted))
+    database = services().database
+    # Looked for and counted outside the transaction that holds the channels and the organization: relay and settlements
+    # wait for that one. What is found is judged again under its locks.
+    with database.begin(org_id) as connection:
+        ids = redeliveries.find(connection, org_id=org_id, wanted=wanted)
+    with database.begin(org_id) as connection:
+        found = _redeliver(connection, ids)
+    with database.begin(org_id) as connection:
         remaining = redeliveries.count(connection, org_id=org_id, wanted=wanted)
     return {"redelivered": sum(obstacle is None for obstacle in found.values()), "remaining": remaining}
 

@@ -43,6 +43,8 @@ from common.store.route_books import RouteBooks
 from common.vault import Vault
 from notifier.acknowledgements import LOOK_EVERY_S as EXPIRE_EVERY_S
 from notifier.acknowledgements import Acknowledgements
+from notifier.cooldowns import LOOK_EVERY_S as END_COOLDOWNS_EVERY_S
+from notifier.cooldowns import CooldownEnds
 from notifier.deadman import LOOK_EVERY_S as DEADMAN_EVERY_S
 from notifier.deadman import DeadMan, pinger
 from notifier.deliver import MAX_SENDS, Deliverer, Parts
@@ -77,7 +79,7 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     events = EventLoop()
     broker = make_broker(redis_url, middleware=[events])
     database = Database(
-        database_url, DatabaseRole.WORKER, application="notifier", pool_size=9, statement_timeout_s=_STATEMENT_S
+        database_url, DatabaseRole.WORKER, application="notifier", pool_size=10, statement_timeout_s=_STATEMENT_S
     )
 
     def now() -> datetime:
@@ -90,6 +92,7 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     hints = Hints(broker, sweeper.wake, now)
     books = RouteBooks()
     silences = SilenceEnds(database, hints.give, now, books=books)
+    cooldowns = CooldownEnds(database, hints.give, now, books=books)
     _declare(broker, deliverer)
 
     worker = run_worker(broker, [NOTIFY_QUEUE])
@@ -100,6 +103,7 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     loops = [
         *(_start_relay(database, Relay(database, hints.give, now, books=books), stop) for _ in range(_RELAYS)),
         start_loop("silences", silences.step, stop, idle_s=SETTLE_SILENCES_EVERY_S),
+        start_loop("cooldowns", cooldowns.step, stop, idle_s=END_COOLDOWNS_EVERY_S),
         start_loop("hints", hints.step, stop, idle_s=0),
         start_loop("sweeper", lambda: sweeper.step(start_due), stop, idle_s=0),
         start_loop("reminders", Reminders(database, now).step, stop, idle_s=REMIND_EVERY_S),

@@ -12,7 +12,7 @@ from datetime import datetime
 from common import log, telemetry
 from common.domain.groups import GroupState, grouping_of
 from common.domain.incident import EventType
-from common.domain.matching import ANNOUNCING, STATUS_OF, LedgerStatus, Recipient, Told, note, recipients
+from common.domain.matching import ANNOUNCING, STATUS_OF, LedgerStatus, Match, Recipient, Told, note, recipients
 from common.domain.routing import Route
 from common.domain.rules import Rules
 from common.store import cooldowns, ledger, outbox
@@ -49,7 +49,7 @@ def decide(
         begun = {(route_id, row.dedup_key) for route_id in _announcing_routes(told, written)}
         last.update(dict.fromkeys(begun, now))
         found.cooldowns |= begun
-        found.rows += [_new(row, recipient, now) for recipient in written]
+        found.rows += [_new(row, recipient, _due(row, recipient, routes, last, now)) for recipient in written]
         found.events += 1
         _report_unrouted(row, routes, written)
     found.rows = _with_dues(connection, found.rows, rules, now)
@@ -93,7 +93,21 @@ def _announcing_routes(told: Told, written: Sequence[Recipient]) -> set[str]:
     }
 
 
-def _new(row: OutboxRow, recipient: Recipient, now: datetime) -> NewNotification:
+def _due(
+    row: OutboxRow,
+    recipient: Recipient,
+    led: Mapping[str, Route],
+    last: Mapping[cooldowns.Key, datetime],
+    now: datetime,
+) -> datetime:
+    """Now; of what a cooldown holds back the cooldown's end."""
+    if recipient.match is not Match.COOLDOWN:
+        return now
+    route = led[recipient.channel_id]
+    return last[route.id, row.dedup_key] + route.cooldown
+
+
+def _new(row: OutboxRow, recipient: Recipient, due_at: datetime) -> NewNotification:
     return NewNotification(
         row.org_id,
         row.event_id,
@@ -101,7 +115,7 @@ def _new(row: OutboxRow, recipient: Recipient, now: datetime) -> NewNotification
         recipient.channel_id,
         row.type,
         recipient.match,
-        now,
+        due_at,
         recipient.route_id,
         recipient.silence_id,
         recipient.group_key,

@@ -69,7 +69,7 @@ def _usable(claim: Claimed) -> bool:
 
 def _event(claim: Claimed) -> Event:
     incident, monitor = _documents(claim.snapshot)
-    return Event(claim.event_type, claim.event_at.astimezone(UTC), incident, monitor)
+    return Event(claim.event_type, claim.event_at.astimezone(UTC), incident, monitor, tuple(claim.earlier or ()))
 
 
 def _document(event: Event) -> dict[str, Any]:

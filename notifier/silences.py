@@ -11,13 +11,12 @@ from datetime import datetime, timedelta
 
 from common import log, telemetry
 from common.domain.errors import Contended
-from common.domain.rules import Rules
-from common.store import cooldowns, fallbacks, ledger, silence_ends
-from common.store.engine import Connection, Database
+from common.store import silence_ends
+from common.store.engine import Database
 from common.store.notifications import Refused
 from common.store.route_books import RouteBooks
-from common.store.silence_ends import EndedSilence, HeldBack
-from notifier.destinations import join
+from common.store.silence_ends import EndedSilence
+from notifier.announce import announce
 
 #: A problem that a silence held back is announced no later than this after its end.
 LOOK_EVERY_S = 1.0
@@ -78,9 +77,9 @@ class SilenceEnds:
             silence = silence_ends.hold(connection, silence_id, org_id, now)
             if silence is None:
                 return []
-            found = silence_ends.held_back(connection, silence, limit=self._batch)
+            found = silence_ends.find(connection, silence, limit=self._batch)
             rules = self._books.of(connection, {org_id: silence.routing_version})[org_id]
-            leaving = _announce(connection, found.rows, rules, now)
+            leaving = announce(connection, org_id, found.rows, rules, now)
             if found.all:
                 silence_ends.settle(connection, silence, now)
         if not found.rows and not found.all:
@@ -88,39 +87,6 @@ class SilenceEnds:
             self._later.add(silence_id)
         _report(silence, len(leaving), settled=found.all)
         return [id_ for id_, due_at in leaving.items() if due_at <= now]
-
-
-def _announce(connection: Connection, rows: Sequence[HeldBack], rules: Rules, now: datetime) -> dict[str, datetime]:
-    """Decide on each; {notification that leaves: when}."""
-    off = [row.id for row in rows if not rules.usable(row.channel_id)]
-    usable = [row for row in rows if rules.usable(row.channel_id)]
-    others = {row.id: other for row in usable if (other := rules.silence(row.labels, now)) is not None}
-    leaving = [row for row in usable if row.id not in others]
-    due = _due(connection, leaving, rules, now)
-    silence_ends.give_up(connection, off)
-    silence_ends.hand_on(connection, others)
-    silence_ends.release(connection, due)
-    cooldowns.note(connection, _begun(leaving, rules), now)
-    given = fallbacks.hand_over(connection, off, now)
-    return due | dict.fromkeys(given, now)
-
-
-def _due(connection: Connection, rows: Sequence[HeldBack], rules: Rules, now: datetime) -> dict[str, datetime]:
-    grouped = {(row.channel_id, row.group_key) for row in rows if row.group_key is not None}
-    states = ledger.group_states(connection, grouped)
-    return {
-        row.id: now
-        if row.group_key is None
-        else join(states, row.channel_id, row.group_key, rules.route(row.route_id), now)
-        for row in rows
-    }
-
-
-def _begun(rows: Sequence[HeldBack], rules: Rules) -> set[cooldowns.Key]:
-    """The cooldowns that begin with these."""
-    return {
-        (route.id, row.dedup_key) for row in rows if (route := rules.route(row.route_id)) is not None and route.cooldown
-    }
 
 
 def _report(silence: EndedSilence, announced: int, *, settled: bool) -> None:

@@ -13,6 +13,7 @@ from common.clock import utc_now
 from common.domain.incident import EventType, Severity
 from common.store import incidents
 from common.store.incidents import Alteration, Opening
+from notifier.cooldowns import CooldownEnds
 from notifier.relay import Relay
 from notifier.silences import SilenceEnds
 from tests.world import World
@@ -111,6 +112,14 @@ class RoutingWorld(World):
         """Settle what is over at this time; the ids that were hinted."""
         hinted: list[str] = []
         ends = SilenceEnds(self.worker, hinted.extend, lambda: self.time(seconds))
+        while ends.step():
+            pass
+        return hinted
+
+    def end_cooldowns_at(self, seconds: float) -> list[str]:
+        """Look at what cooldowns hold back and that is due at this time; the ids that were hinted."""
+        hinted: list[str] = []
+        ends = CooldownEnds(self.worker, hinted.extend, lambda: self.time(seconds))
         while ends.step():
             pass
         return hinted

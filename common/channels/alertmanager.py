@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar
 
@@ -22,10 +22,6 @@ from common.http.target import Host
 #: Alertmanager resolves what is not sent again and again, unless told until when an alert lasts. Ours end by being
 #: resolved, so it is told a time that nobody waits for.
 _LASTS = timedelta(days=365)
-
-#: An alert there is its labels. The severity is one, so a problem that got worse is another alert, and the milder ones
-#: have to end.
-_BY_BADNESS = ("info", "warning", "error", "critical")
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_]")
 _OWN = frozenset({"alertname", "severity", "source", "incident_id"})
@@ -90,24 +86,27 @@ def _authorization(destination: Destination) -> dict[str, str]:
 
 
 def _alerts(event: Event, story: Story) -> list[dict[str, Any]]:
+    """The event's alert, and the ends of those that earlier events of the incident had begun.
+
+    An alert there is its labels. An escalation changes one, an edit any of them: each time it is another alert, and
+    the one before has to end.
+    """
     incident = event.incident
     starts_at = moment(incident.get("opened_at")) or event.at
     ends_at = (moment(incident.get("resolved_at")) or event.at) if story.over else event.at + _LASTS
-    severity = story.severity
-    found = [_alert(event, story, severity, starts_at, ends_at)]
-    if event.event_type == "escalated" and severity in _BY_BADNESS:
-        milder = _BY_BADNESS[: _BY_BADNESS.index(severity)]
-        found += [_alert(event, story, one, starts_at, max(event.at, starts_at)) for one in milder]
-    return found
+    labels = _labels(event, {**incident, "monitor": (event.monitor or {}).get("name")})
+    old = (_labels(event, before) for before in event.earlier)
+    over = [_alert(story, before, starts_at, min(ends_at, event.at)) for before in old if before != labels]
+    return [_alert(story, labels, starts_at, ends_at), *over]
 
 
-def _alert(event: Event, story: Story, severity: str, starts_at: datetime, ends_at: datetime) -> dict[str, Any]:
+def _alert(story: Story, labels: dict[str, str], starts_at: datetime, ends_at: datetime) -> dict[str, Any]:
     annotations = {"summary": story.title, "link": story.link}
     annotations |= {name.lower(): value for name, value in story.facts if name != "Severity"}
     if story.acknowledge:
         annotations["acknowledge"] = story.acknowledge
     return {
-        "labels": {**_labels(event), "severity": severity},
+        "labels": labels,
         "annotations": annotations,
         "startsAt": starts_at.isoformat(),
         "endsAt": max(ends_at, starts_at).isoformat(),
@@ -115,13 +114,14 @@ def _alert(event: Event, story: Story, severity: str, starts_at: datetime, ends_
     }
 
 
-def _labels(event: Event) -> dict[str, str]:
-    """What makes the alert the same one in every event of its incident: nothing that an event may change."""
-    incident, labels = event.incident, event.incident.get("labels") or {}
+def _labels(event: Event, told: Mapping[str, Any]) -> dict[str, str]:
+    """What the alert is, as the event or an earlier one told it."""
+    labels = told.get("labels") or {}
     own = {
-        "alertname": labels.get("alertname") or incident.get("name") or (event.monitor or {}).get("name") or "Tocsin",
-        "source": incident.get("source"),
-        "incident_id": incident["id"],
+        "alertname": labels.get("alertname") or told.get("name") or told.get("monitor") or "Tocsin",
+        "source": told.get("source"),
+        "severity": told.get("severity"),
+        "incident_id": event.incident["id"],
     }
     foreign = {_label_name(name): value for name, value in labels.items()}
     merged = {**{name: value for name, value in foreign.items() if name not in _OWN}, **own}

@@ -30,12 +30,17 @@ class Unsendable(TocsinError):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of one incident, as it was: `incident` and `monitor` are the snapshot that was stored with it."""
+    """One event of one incident, as it was: `incident` and `monitor` are the snapshot that was stored with it.
+
+    `earlier`, for an Alertmanager alone: the same of the incident's earlier events, as far as it makes their labels
+    (`severity`, `source`, `name`, `labels`, and `monitor`: its name).
+    """
 
     event_type: str
     at: datetime
     incident: Mapping[str, Any]
     monitor: Mapping[str, Any] | None
+    earlier: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

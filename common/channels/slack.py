@@ -57,29 +57,31 @@ class SlackChannel(HttpChannel):
         url = text_of(destination.secrets, "url")
         stories = tell(message, destination.channel_id, context)
         blocks = _digest(stories) if len(stories) > 1 else _single(stories[0])
-        blocks.append({"type": "context", "elements": [_markdown(f"Tocsin · {message.at:%Y-%m-%d %H:%M:%S} UTC")]})
+        blocks.append({"type": "context", "elements": [_plain(f"Tocsin · {message.at:%Y-%m-%d %H:%M:%S} UTC")]})
         text = _escape(headline(stories))
-        body = {"text": text, "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
+        quiet = {"mrkdwn": False, "link_names": False, "unfurl_links": False, "unfurl_media": False}
+        body = {"text": text, "blocks": blocks, **quiet}
         return post(url, {}, json.dumps(body, ensure_ascii=False).encode())
 
 
 def _single(story: Story) -> list[dict[str, Any]]:
-    facts = "\n".join(f"*{name}*: {_escape(value)}" for name, value in story.facts)
+    facts = "\n".join(f"{name}: {_escape(value)}" for name, value in story.facts)
     return [
-        _section(f"{_mark(story)} *{_escape(story.headline)}*"),
-        _section(_whole_lines(facts)),
+        _section(_plain(f"{_mark(story)} {_escape(story.headline)}", emoji=True)),
+        _section(_plain(_whole_lines(facts))),
         _section(_links(story)),
     ]
 
 
 def _digest(stories: list[Story]) -> list[dict[str, Any]]:
-    blocks = [_section(f"*{_escape(headline(stories))}*")]
+    blocks = [_section(_plain(_escape(headline(stories))))]
     for story in stories[:_LISTED]:
         cause = next((value for name, value in story.facts if name == "Cause"), "")
-        line = f"{_mark(story)} *{_escape(story.headline)}* ({_escape(story.severity)})"
-        blocks.append(_section(_whole_lines(f"{line}\n{_links(story)}\n{_escape(cause)}", limit=1_000)))
+        line = f"{_mark(story)} {_escape(story.headline)} ({_escape(story.severity)})"
+        blocks.append(_section(_plain(_whole_lines(f"{line}\n{_escape(cause)}", limit=1_000), emoji=True)))
+        blocks.append(_section(_links(story)))
     if len(stories) > _LISTED:
-        blocks.append(_section(f"… and {len(stories) - _LISTED} more"))
+        blocks.append(_section(_plain(f"… and {len(stories) - _LISTED} more")))
     return blocks
 
 
@@ -95,23 +97,26 @@ def _whole_lines(text: str, limit: int = _SECTION_CHARS) -> str:
     return "\n".join(lines)
 
 
-def _links(story: Story) -> str:
+def _links(story: Story) -> dict[str, str]:
+    """The only mark-up there is, and nothing from outside is in it."""
     acknowledge = f" · <{story.acknowledge}|Acknowledge>" if story.acknowledge else ""
-    return f"<{story.link}|Incident>{acknowledge}"
+    return {"type": "mrkdwn", "text": f"<{story.link}|Incident>{acknowledge}"}
 
 
 def _mark(story: Story) -> str:
     return _MARKS.get(story.event_type, ":bell:")
 
 
-def _section(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": _markdown(text)}
+def _section(text: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "section", "text": text}
 
 
-def _markdown(text: str) -> dict[str, str]:
-    return {"type": "mrkdwn", "text": text}
+def _plain(text: str, *, emoji: bool = False) -> dict[str, Any]:
+    """Text in which Slack obeys nothing; with `emoji`, names between colons become pictures."""
+    return {"type": "plain_text", "text": text, "emoji": emoji}
 
 
 def _escape(value: str) -> str:
-    """Slack's three control characters; without them nobody's title can mention a channel or forge a link."""
-    return value[:_VALUE_CHARS].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Slack's three control characters; and what reads only the fallback text (Mattermost) finds nobody to mention."""
+    cut = value[:_VALUE_CHARS].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return cut.replace("@", "@\u200b")

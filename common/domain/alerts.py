@@ -2,7 +2,8 @@
 
 Two alerts are about the same problem when their dedup_key is the same; without one it is a fingerprint of what does
 not change while the problem lasts. An alert that is sent again is known by its identity: its alert_id, or else its
-dedup_key, status and start; without a start only the open incident tells that it is a repeat.
+dedup_key, status and start; without a start only the open incident tells that it is a repeat. Of what fires each
+severity is noted apart: one that was not told before may make the open incident worse, but opens nothing anew.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ RESERVED_KEYS = (MONITOR_KEYS, PLATFORM_KEYS, CHANNEL_KEYS)
 DERIVED_IDS = "tocsin:"
 
 MAX_KEY_CHARS = 255
+_HASH_CHARS = 8
 
 #: How other tools say it. What nobody has heard of is an error: neither lost nor a reason to wake everybody.
 _SEVERITIES: Mapping[str, Severity] = MappingProxyType(
@@ -89,8 +91,20 @@ class Alert:
         """What a repeat has too; None when only the open incident tells."""
         if self.alert_id is not None or self.starts_at is None:
             return self.alert_id
-        started = self.starts_at.astimezone(UTC).isoformat()
-        return DERIVED_IDS + sha256(f"{self.status}\n{started}\n{self.dedup_key}".encode()).hexdigest()[:32]
+        return self._derived(self.starts_at, self.severity)
+
+    @property
+    def siblings(self) -> tuple[str, ...]:
+        """The identities of the same problem since the same start, but of other severities."""
+        if self.alert_id is not None or self.starts_at is None or self.status is AlertStatus.RESOLVED:
+            return ()
+        return tuple(self._derived(self.starts_at, other) for other in Severity if other is not self.severity)
+
+    def _derived(self, starts_at: datetime, severity: Severity) -> str:
+        # The end is one, however bad the problem was.
+        said = f"{self.status} {severity}" if self.status is AlertStatus.FIRING else self.status
+        started = starts_at.astimezone(UTC).isoformat()
+        return DERIVED_IDS + sha256(f"{said}\n{started}\n{self.dedup_key}".encode()).hexdigest()[:32]
 
     @property
     def matched(self) -> dict[str, str]:
@@ -125,6 +139,13 @@ def label_fingerprint(labels: Mapping[str, str]) -> str:
         for byte in b"%b\xff%b\xff" % (name.encode(), value.encode()):
             digest = (digest ^ byte) * _FNV_PRIME & _64_BITS
     return f"{digest:016x}"
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text, or its beginning with a hash of the whole: what differed anywhere still differs."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit - _HASH_CHARS - 1]}…{sha256(text.encode()).hexdigest()[:_HASH_CHARS]}"
 
 
 def severity_of(text: str) -> Severity:

@@ -88,38 +88,49 @@ class _Condition:
 class _Patterns:
     """The conditions on one label that are not a plain value, and what they said about values seen lately.
 
-    A glob waits at its literal beginning, else at its literal end, so that a value meets few of many.
+    A glob waits at its literal beginning, else at its literal end, so that a value meets few of many. Only lengths
+    that such literals have are cut from a value: one of a million characters costs hardly more than a short one.
     """
 
     def __init__(self) -> None:
         self._heads: dict[str, list[tuple[Test, int]]] = {}
         self._tails: dict[str, list[tuple[Test, int]]] = {}
+        self._head_lengths: set[int] = set()
+        self._tail_lengths: set[int] = set()
         self._known: dict[str, frozenset[int]] = {}
 
     def add(self, condition: _Condition, number: int) -> None:
         """One more condition."""
         head, _, tail = condition.value.partition("*") if condition.op is Op.EQ else ("", "", "")
         tail = tail.rpartition("*")[2]
-        place = self._tails.setdefault(tail, []) if tail and not head else self._heads.setdefault(head, [])
-        place.append((_test(condition.op, condition.value), number))
+        if tail and not head:
+            places, literal, lengths = self._tails, tail, self._tail_lengths
+        else:
+            places, literal, lengths = self._heads, head, self._head_lengths
+        places.setdefault(literal, []).append((_test(condition.op, condition.value), number))
+        lengths.add(len(literal))
 
     def true_for(self, value: str) -> frozenset[int]:
         """The conditions that hold."""
         found = self._known.get(value)
         if found is None:
             found = frozenset(number for test, number in self._met_by(value) if test(value))
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[value] = found
+            if len(value) <= MAX_VALUE:
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[value] = found
         return found
 
     def _met_by(self, value: str) -> Iterator[tuple[Test, int]]:
-        for length in range(len(value) + 1):
-            yield from self._heads.get(value[:length], ())
-            yield from self._tails.get(value[length:], ())
+        for length in self._head_lengths:
+            if length <= len(value):
+                yield from self._heads.get(value[:length], ())
+        for length in self._tail_lengths:
+            if length <= len(value):
+                yield from self._tails.get(value[-length:], ())
 
 
-#: Values of one label whose answers are kept.
+#: Values of one label whose answers are kept; long ones are not.
 _REMEMBERED = 4_096
 
 

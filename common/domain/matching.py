@@ -31,7 +31,7 @@ class LedgerStatus(StrEnum):
     PENDING = "pending"  # → sent | dead | suppressed
     SENT = "sent"
     DEAD = "dead"  # → pending, when somebody asks to have it sent again
-    SUPPRESSED = "suppressed"  # → pending, when the silence that held it back ends
+    SUPPRESSED = "suppressed"  # → pending, when the silence or the cooldown that held it back ends
 
 
 class Match(StrEnum):
@@ -49,7 +49,7 @@ class Match(StrEnum):
     CHANNEL_DISABLED = "channel_disabled"
     #: A silence holds; what is still wrong when it ends is announced then.
     SILENCED = "silenced"
-    #: Its route announced the same problem a short time ago.
+    #: Its route announced the same problem a short time ago; what is still wrong when that cooldown ends is announced.
     COOLDOWN = "cooldown"
 
 

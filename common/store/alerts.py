@@ -38,6 +38,13 @@ SELECT dedup_key, org_id::text FROM incidents
  WHERE dedup_key = ANY(%(keys)s) AND status <> 'resolved' ORDER BY dedup_key, org_id
 """
 
+# Offers of which one of these identities is taken.
+_TOLD = """
+SELECT DISTINCT u.offer
+  FROM unnest(%(orgs)s::uuid[], %(ids)s::text[], %(offers)s::int[]) AS u(org_id, alert_id, offer)
+  JOIN alerts a ON a.org_id = u.org_id AND a.alert_id = u.alert_id
+"""
+
 # Take these identities; one that is taken is absent from the answer. Whoever is about to take it too waits for us.
 _CLAIM = f"""
 INSERT INTO alerts (org_id, alert_id, status, incident_id)
@@ -173,8 +180,11 @@ def _look_up(now: _Round, said: str) -> list[_Problem]:
 
 def _claim(now: _Round, problems: Sequence[_Problem], said: str) -> None:
     """Plan new incidents, take the identities; what is fresh afterwards is no repeat, as far as identities tell."""
+    _drop_told(now, [problem for problem in problems if problem.incident_id is None])
     numbers, leading_to = [], []
     for problem in problems:
+        if not problem.offers:
+            continue
         if problem.incident_id is None:
             if now.alert(problem.offers[0]).status is AlertStatus.RESOLVED:
                 # An end of nothing is not written down: should its beginning still come, it may be sent again.
@@ -194,6 +204,26 @@ def _claim(now: _Round, problems: Sequence[_Problem], said: str) -> None:
             elif (problem.org_id, identity) in taken:
                 taken.discard((problem.org_id, identity))  # the next one in this very batch is a repeat
                 problem.fresh.append(number)
+
+
+def _drop_told(now: _Round, closed: Sequence[_Problem]) -> None:
+    """What is over stays over until it begins anew: another severity of the same start opens nothing."""
+    rows = [
+        (problem.org_id, identity, number)
+        for problem in closed
+        for number in problem.offers
+        for identity in now.alert(number).siblings
+    ]
+    if not rows:
+        return
+    parameters = {
+        "orgs": uuids(row[0] for row in rows),
+        "ids": [row[1] for row in rows],
+        "offers": integers(row[2] for row in rows),
+    }
+    told = {row[0] for row in now.connection.exec_driver_sql(_TOLD, parameters)}
+    for problem in closed:
+        problem.offers = [number for number in problem.offers if number not in told]
 
 
 def _open(now: _Round, problems: Sequence[_Problem]) -> list[tuple[str, int]]:

@@ -19,7 +19,7 @@ from uuid_utils import uuid7
 from common.domain.bundling import Bundle, Cap, Waiting, fresh, retried
 from common.domain.delivery import TRIAL
 from common.store.engine import Connection
-from common.store.notifications import CLAIMABLE, CLAIMED, LEASED, Claimed, Limits, lease
+from common.store.notifications import CLAIMABLE, CLAIMED, LEASED, PENDING_IN_ORDER, Claimed, Limits, lease
 
 #: Notifications of one channel that are looked at to find what leaves next.
 _WINDOW = 1000
@@ -75,12 +75,12 @@ SELECT c.id::text, {_CAP}, trial.* FROM ready c CROSS JOIN LATERAL (
 ) trial
 """
 
-# `older` by the index notifications_in_order alone: see CLAIMABLE.
+# How many are older, by the index notifications_in_order alone.
 _WAITING_ROW = f"""
 n.id::text, n.no, n.incident_id::text, n.group_key, {_TRIED_IN}::text, n.next_attempt_at,
 (SELECT count(*) FROM notifications o
   WHERE (o.incident_id, o.channel_id, o.no) >= (n.incident_id, n.channel_id, 0)
-    AND (o.incident_id, o.channel_id, o.no) < (n.incident_id, n.channel_id, n.no) AND o.status = 'pending')
+    AND (o.incident_id, o.channel_id, o.no) < (n.incident_id, n.channel_id, n.no) AND {PENDING_IN_ORDER})
 """
 
 # What is due at these channels, in order; of those without a cap only what is grouped or was tried together.

@@ -60,6 +60,11 @@ _DELETE = """
 UPDATE channels SET deleted_at = now(), enabled = false, is_default = false, secrets = NULL
  WHERE org_id = %(org_id)s AND id = %(id)s AND deleted_at IS NULL
 """
+# It and whoever falls back to it, in the order in which everybody locks channels.
+_LOCK_WITH_FOLLOWERS = """
+SELECT 1 FROM channels WHERE org_id = %(org_id)s AND (id = %(id)s OR fallback_id = %(id)s)
+ ORDER BY id FOR NO KEY UPDATE
+"""
 # Whoever fell back to it has no fallback any more.
 _LEAVE = "UPDATE channels SET fallback_id = NULL WHERE org_id = %(org_id)s AND fallback_id = %(id)s"
 
@@ -160,8 +165,13 @@ def change(connection: Connection, *, org_id: str, channel_id: str, rewrite: Rew
     return row
 
 
+def lock_to_delete(connection: Connection, *, org_id: str, channel_id: str) -> None:
+    """Lock a channel and all that deleting it changes, before anything else is locked."""
+    connection.exec_driver_sql(_LOCK_WITH_FOLLOWERS, {"org_id": org_id, "id": channel_id})
+
+
 def delete(connection: Connection, *, org_id: str, channel_id: str) -> None:
-    """Delete a channel, softly. Raises NotFound."""
+    """Delete a channel that `lock_to_delete` has locked, softly. Raises NotFound."""
     if connection.exec_driver_sql(_DELETE, {"org_id": org_id, "id": channel_id}).rowcount == 0:
         raise NotFound("channel")
     connection.exec_driver_sql(_LEAVE, {"org_id": org_id, "id": channel_id})

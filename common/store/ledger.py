@@ -24,10 +24,10 @@ GroupKey = tuple[str, str]
 # no reason yet.
 _WRITE = """
 INSERT INTO notifications (id, org_id, event_id, incident_id, channel_id, event_type, status, reason, route_id,
-                           silence_id, group_key, next_attempt_at)
+                           silence_id, group_key, next_attempt_at, held_until)
 SELECT u.id, u.org_id, u.event_id, u.incident_id, u.channel_id, u.event_type,
        CASE WHEN u.reason IS NULL THEN 'pending' ELSE 'suppressed' END, u.reason, u.route_id, u.silence_id,
-       u.group_key, u.due_at
+       u.group_key, u.due_at, CASE WHEN u.reason = 'cooldown' THEN u.due_at END
   FROM unnest(%(ids)s::uuid[], %(orgs)s::uuid[], %(events)s::uuid[], %(incidents)s::uuid[], %(channels)s::uuid[],
               %(types)s::text[], %(reasons)s::text[], %(routes)s::uuid[], %(silences)s::uuid[], %(groups)s::text[],
               %(dues)s::timestamptz[])
@@ -57,7 +57,10 @@ SELECT u.channel_id::text, u.group_key, waiting.next_attempt_at, waiting.attempt
 
 @dataclass(frozen=True, slots=True)
 class NewNotification:
-    """A ledger row to write; `match` is why it is pending or suppressed, `due_at` when it may leave."""
+    """A ledger row to write; `match` is why it is pending or suppressed.
+
+    `due_at` is when it may leave, or when the cooldown ends that holds it back.
+    """
 
     org_id: str
     event_id: str

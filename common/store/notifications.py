@@ -5,7 +5,8 @@ A notification is claimable when it is pending and due, nobody holds a live leas
 `bundles` claims what leaves together, what a cap counts, and the trials of failing channels. `settlements` writes what
 came of the attempts.
 
-Locks: claims never wait (SKIP LOCKED); settlements lock channels, then notifications, each in order of ids.
+Locks: claims never wait (SKIP LOCKED); settlements lock channels, then organizations, then notifications, each in order
+of ids.
 """
 
 from __future__ import annotations
@@ -33,13 +34,17 @@ FIRST = "00000000-0000-0000-0000-000000000000"
 #: Channels that one look covers; the next goes on behind them. So its cost has a bound, and nobody is left out.
 MOST_CHANNELS = 500
 
+#: Of notification `o`: pending, in the words of the index notifications_in_order. Of all that is partial, only that
+#: index is proven by them, so it is the one that is read, whatever the planner believes. With statistics of a quiet
+#: time nothing is pending, all indexes of what is pending cost the same, and any may be read to its end for each row.
+PENDING_IN_ORDER = "o.status NOT IN ('sent', 'dead', 'suppressed')"
+
 #: When a notification `n` may be claimed, its channel aside: it is the oldest pending one of its (incident, channel),
-#: that is the first entry of notifications_in_order from there on. Said so oddly because the planner, with statistics
-#: of a quiet time, runs the plain NOT EXISTS by the channel's index: over 30 s with a backlog of 25,000, this 54 ms.
-CLAIMABLE = """
+#: that is the first entry of notifications_in_order from there on.
+CLAIMABLE = f"""
 n.status = 'pending' AND n.next_attempt_at <= %(now)s AND (n.leased_until IS NULL OR n.leased_until <= %(now)s)
 AND n.no = (SELECT o.no FROM notifications o
-             WHERE (o.incident_id, o.channel_id) >= (n.incident_id, n.channel_id) AND o.status = 'pending'
+             WHERE (o.incident_id, o.channel_id) >= (n.incident_id, n.channel_id) AND {PENDING_IN_ORDER}
              ORDER BY o.incident_id, o.channel_id, o.no LIMIT 1)
 """
 
@@ -66,11 +71,22 @@ leased_until = %(leased_until)s, attempts = n.attempts + 1,
 first_attempt_at = COALESCE(n.first_attempt_at, %(now)s),
 unknown_outcome = n.unknown_outcome OR n.lease_token IS NOT NULL
 """
+# What earlier events of the incident said of it; only an Alertmanager needs it, to which labels are what an alert is.
+_EARLIER = """
+CASE WHEN c.type = 'alertmanager' THEN (
+  SELECT jsonb_agg(DISTINCT jsonb_build_object(
+           'severity', p.snapshot->'incident'->'severity', 'source', p.snapshot->'incident'->'source',
+           'name', p.snapshot->'incident'->'name', 'labels', p.snapshot->'incident'->'labels',
+           'monitor', p.snapshot->'monitor'->'name'))
+    FROM incident_events p
+   WHERE p.org_id = n.org_id AND p.incident_id = n.incident_id AND p.version < e.version AND p.snapshot IS NOT NULL)
+END
+"""
 #: All that sending needs, as Claimed has it.
-CLAIMED = """
+CLAIMED = f"""
 n.id::text, n.org_id::text, n.incident_id::text, n.channel_id::text, n.event_type, n.attempts,
 n.first_attempt_at, n.lease_token::text, c.type, c.config, c.secrets, c.failures, c.failing_since,
-e.id::text, e.at, e.snapshot, e.correlation_id, n.message_id::text, n.route_id::text
+e.id::text, e.at, e.snapshot, e.correlation_id, n.message_id::text, n.route_id::text, {_EARLIER}
 """
 
 # Take the notifications in `chosen`.
@@ -104,16 +120,19 @@ WITH room AS (
 {_LEASE}
 """
 
+# Of rows that are found by their ids, in words that prove no partial index: else one may be read to its end per id.
+_CLAIMABLE_BY_ID = CLAIMABLE.replace("n.status = 'pending'", "n.status || '' = 'pending'")
+
 # The same for notifications that a message named; what does not fit waits for a sweep.
 _CLAIM_NAMED = f"""
 WITH named AS (
   SELECT n.id, c.id AS channel_id, row_number() OVER (PARTITION BY c.id ORDER BY n.no) AS place
     FROM notifications n JOIN channels c ON c.id = n.channel_id
    WHERE n.id = ANY(%(ids)s::uuid[]) AND c.enabled AND c.deleted_at IS NULL AND c.failures = 0 AND c.cap_count IS NULL
-     AND {_ALONE} AND {CLAIMABLE}
+     AND {_ALONE} AND {_CLAIMABLE_BY_ID}
 ), chosen AS (
   SELECT n.id FROM notifications n JOIN named ON named.id = n.id LEFT JOIN {_BUSY} ON b.channel_id = named.channel_id
-   WHERE named.place <= %(per_channel)s - COALESCE(b.count, 0) AND {CLAIMABLE}
+   WHERE named.place <= %(per_channel)s - COALESCE(b.count, 0) AND {_CLAIMABLE_BY_ID}
    LIMIT %(limit)s FOR UPDATE OF n SKIP LOCKED
 )
 {_LEASE}
@@ -160,6 +179,7 @@ class Limits:
 class Claimed:
     """A notification that is ours until its lease ends, with its channel and event as they stand.
 
+    `earlier` is, for an Alertmanager, what makes the labels in each earlier event of the incident.
     `others` leave with it, after it, in the same message and under the same lease; they have none themselves.
     """
 
@@ -182,6 +202,7 @@ class Claimed:
     correlation_id: str
     message_id: str | None = None
     route_id: str | None = None
+    earlier: Sequence[Mapping[str, Any]] | None = None
     others: tuple[Claimed, ...] = ()
 
     @property

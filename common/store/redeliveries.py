@@ -17,17 +17,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from uuid_utils import uuid7
-
-from common.domain.incident import EventType
-from common.domain.matching import ANNOUNCING
+from common.domain.matching import ANNOUNCING, FOLLOWING
+from common.store import following
 from common.store.engine import Connection
+from common.store.notifications import PENDING_IN_ORDER
 
 #: How many are sent again by one call.
 MOST = 1_000
 
-#: Events that tell those who heard of a beginning how it went on.
-_FOLLOWING = [EventType.ACKNOWLEDGED.value, EventType.RESOLVED.value]
+_FOLLOWING = sorted(event.value for event in FOLLOWING)
 _ANNOUNCING = sorted(event.value for event in ANNOUNCING)
 
 
@@ -51,7 +49,8 @@ CASE WHEN n.status <> 'dead' THEN 'not_dead'
      WHEN NOT c.enabled THEN 'channel_disabled'
      WHEN EXISTS (SELECT 1 FROM notifications o WHERE {_SAME} AND o.no > n.no AND o.status = 'sent') THEN 'overtaken'
      WHEN EXISTS (SELECT 1 FROM notifications o
-                   WHERE {_SAME} AND o.no > n.no AND o.status = 'pending' AND o.lease_token IS NOT NULL)
+                   WHERE (o.incident_id, o.channel_id) = (n.incident_id, n.channel_id) AND o.no > n.no
+                     AND {PENDING_IN_ORDER} AND o.lease_token IS NOT NULL)
      THEN 'under_way'
      WHEN n.event_type = ANY(%(following)s) AND NOT EXISTS (
             SELECT 1 FROM notifications o
@@ -98,44 +97,9 @@ SELECT n.id::text, {_OBSTACLE} FROM notifications n {_OF_CHANNEL}
  WHERE n.org_id = %(org_id)s AND n.id = ANY(%(ids)s::uuid[])
 """
 
-# As if it had never been tried, but with its number of attempts; its id is the message's again.
-_ANEW = """
-status = 'pending', reason = NULL, next_attempt_at = now(), first_attempt_at = NULL, message_id = NULL,
-lease_token = NULL, leased_until = NULL
-"""
 _REVIVE = f"""
-UPDATE notifications SET {_ANEW} WHERE org_id = %(org_id)s AND id = ANY(%(ids)s::uuid[]) AND status = 'dead'
-"""
-_REVIVE_FOLLOWING = f"""
-UPDATE notifications o SET {_ANEW} FROM notifications n
- WHERE n.org_id = %(org_id)s AND n.id = ANY(%(ids)s::uuid[]) AND n.event_type = ANY(%(announcing)s) AND {_SAME}
-   AND o.no > n.no AND o.status IN ('suppressed', 'dead') AND o.event_type = ANY(%(following)s)
-"""
-
-# How the incidents went on that these began, where nobody wrote it down for the channel: it had not heard of them then.
-# What is still in the outbox is the relay's.
-_UNWRITTEN = """
-SELECT e.id::text, e.incident_id::text, t.channel_id::text, t.route_id::text, e.type
-  FROM (SELECT n.incident_id, n.channel_id, max(e.version) AS version,
-               (array_agg(n.route_id ORDER BY n.no DESC) FILTER (WHERE n.route_id IS NOT NULL))[1] AS route_id
-          FROM notifications n JOIN incident_events e ON e.org_id = n.org_id AND e.id = n.event_id
-         WHERE n.org_id = %(org_id)s AND (n.incident_id, n.channel_id) IN (
-                 SELECT incident_id, channel_id FROM notifications
-                  WHERE org_id = %(org_id)s AND id = ANY(%(ids)s::uuid[]) AND event_type = ANY(%(announcing)s))
-         GROUP BY n.incident_id, n.channel_id) t
-  JOIN incident_events e ON e.org_id = %(org_id)s AND e.incident_id = t.incident_id AND e.version > t.version
- WHERE e.type = ANY(%(following)s) AND NOT EXISTS (SELECT 1 FROM outbox x WHERE x.event_id = e.id)
- ORDER BY e.incident_id, e.version
-"""
-_WRITE = """
-INSERT INTO notifications (id, org_id, event_id, incident_id, channel_id, route_id, event_type, status,
-                           next_attempt_at)
-SELECT u.id, %(org_id)s, u.event_id, u.incident_id, u.channel_id, u.route_id, u.event_type, 'pending', now()
-  FROM unnest(%(new_ids)s::uuid[], %(events)s::uuid[], %(incidents)s::uuid[], %(channels)s::uuid[], %(routes)s::uuid[],
-              %(types)s::text[])
-       WITH ORDINALITY AS u(id, event_id, incident_id, channel_id, route_id, event_type, n)
- ORDER BY u.n
-    ON CONFLICT (event_id, channel_id) DO NOTHING
+UPDATE notifications SET {following.ANEW}, next_attempt_at = now()
+ WHERE org_id = %(org_id)s AND id = ANY(%(ids)s::uuid[]) AND status = 'dead'
 """
 
 
@@ -172,18 +136,8 @@ def redeliver(connection: Connection, *, org_id: str, ids: Sequence[str]) -> dic
     found = {row[0]: None if row[1] is None else Obstacle(row[1]) for row in rows}
     free = _keys(org_id, [id_ for id_, obstacle in found.items() if obstacle is None])
     connection.exec_driver_sql(_REVIVE, free)
-    connection.exec_driver_sql(_REVIVE_FOLLOWING, free)
-    _write_unwritten(connection, free)
+    following.bring_back(connection, org_id=org_id, ids=free["ids"])
     return found
-
-
-def _write_unwritten(connection: Connection, keys: dict[str, Any]) -> None:
-    rows = connection.exec_driver_sql(_UNWRITTEN, keys).all()
-    if not rows:
-        return
-    names = ("events", "incidents", "channels", "routes", "types")
-    columns = {name: [row[place] for row in rows] for place, name in enumerate(names)}
-    connection.exec_driver_sql(_WRITE, {"org_id": keys["org_id"], "new_ids": [str(uuid7()) for _ in rows], **columns})
 
 
 def _keys(org_id: str, ids: Sequence[str]) -> dict[str, Any]:

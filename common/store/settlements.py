@@ -57,7 +57,8 @@ UPDATE channels c
                                      ELSE c.failing_since END,
        retry_at = CASE u.change WHEN 'well' THEN NULL ELSE u.retry_at END,
        enabled = c.enabled AND u.change <> 'disable',
-       disabled_reason = CASE u.change WHEN 'disable' THEN 'gone' ELSE c.disabled_reason END
+       disabled_reason = CASE u.change WHEN 'disable' THEN 'gone' ELSE c.disabled_reason END,
+       updated_at = CASE u.change WHEN 'disable' THEN %(now)s ELSE c.updated_at END
   FROM unnest(%(channels)s::uuid[], %(changes)s::text[], %(seen)s::int[], %(retries)s::timestamptz[])
        AS u(id, change, seen, retry_at)
  WHERE c.id = u.id

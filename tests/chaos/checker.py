@@ -1,4 +1,4 @@
-"""Judges a history against the invariants I1 to I11; pure: events in, report out.
+"""Judges a history against the invariants I1 to I11 and A1 to A5; pure: events in, report out.
 
 It reads `Final.tables`, rows as tests/chaos/final.py writes them: monitors, incidents, incident_events, notifications,
 outbox, monitor_states, results, lease_writes, queues, acks. Moments are Unix seconds, slots milliseconds. Every
@@ -10,12 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tests.chaos import invariants_delivery, invariants_incidents, invariants_platform
+from tests.chaos import (
+    invariants_alerts,
+    invariants_delivery,
+    invariants_incidents,
+    invariants_platform,
+    invariants_routing,
+)
 from tests.chaos.events import Event
 from tests.chaos.facts import Facts, gather
 from tests.chaos.finding import Finding
 
-#: {invariant: (what it says, how it is checked)}; RELIABILITY's numbers.
+#: {invariant: (what it says, how it is checked)}; I for the monitor's path, A for alerting.
 INVARIANTS: dict[str, tuple[str, Callable[[Facts], Finding]]] = {
     "I1": ("acknowledged writes survive", invariants_platform.writes_survive),
     "I2": ("every outage is one incident, opened and resolved in time", invariants_incidents.outages_are_told),
@@ -28,6 +34,11 @@ INVARIANTS: dict[str, tuple[str, Callable[[Facts], Finding]]] = {
     "I9": ("slots are missing only while something is broken", invariants_platform.coverage),
     "I10": ("nobody writes under an old epoch", invariants_platform.epochs),
     "I11": ("afterwards everything is empty and flat", invariants_platform.convergence),
+    "A1": ("an acknowledged alert is one incident, a repeat none", invariants_alerts.alerts_are_incidents),
+    "A2": ("the ledger holds what the routes say, and no more", invariants_routing.routes_are_kept),
+    "A3": ("what is silenced is not told before its silence ends", invariants_routing.silences_are_kept),
+    "A4": ("a message is of one group and always the same", invariants_routing.groups_are_whole),
+    "A5": ("a fallback hears what died, and nothing else", invariants_routing.fallbacks_hear),
 }
 
 
@@ -58,7 +69,8 @@ def check(events: Sequence[Event]) -> Report:
         "webhooks accepted": sum(hook.accepted for hook in facts.webhooks),
         "API writes acknowledged": sum(write.status in (200, 201) for write in facts.writes),
         "kills": sum(death.how == "kill" or death.how.startswith("failpoint") for death in facts.deaths),
-        "lost": len(findings["I2"].lost) + len(findings["I5"].lost),
+        "alerts acknowledged": sum(signal.status == 202 for signal in facts.signals),
+        "lost": sum(len(finding.lost) for name, finding in findings.items() if name != "I9"),
         "false incidents": len(findings["I3"].violations),
         "duplicates": findings["I6"].applicable,
     }

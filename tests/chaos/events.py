@@ -25,15 +25,20 @@ class MonitorSpec:
     failure_threshold: int
     recovery_threshold: int
     retry_interval_s: float
+    team: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelSpec:
-    """A webhook channel to the sink's `path`; `hostile` when its answers are scripted to fail for a while."""
+    """A webhook channel to the sink's `path`; `hostile` when its answers are scripted to fail for a while.
+
+    `part` is what tests/chaos/routing.py gives it to do.
+    """
 
     id: str
     path: str
     hostile: bool
+    part: str = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +109,41 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
+class Signal:
+    """An alert in a batch that was sent: `status` of the answer, None when none came.
+
+    A problem (`key`) fires and is resolved once in each of its periods, 1, 2, 3 …
+    """
+
+    at: float
+    answered_at: float
+    alert_id: str
+    key: str
+    period: int
+    firing: bool
+    team: str
+    status: int | None
+    kind: ClassVar[str] = "signal"
+
+
+@dataclass(frozen=True, slots=True)
+class Silenced:
+    """The API has said that a silence is there (`answered_at`), from `begins_at` to `ends_at`."""
+
+    answered_at: float
+    id: str
+    begins_at: float
+    ends_at: float
+    kind: ClassVar[str] = "silenced"
+
+
+@dataclass(frozen=True, slots=True)
 class Webhook:
-    """A request that reached the sink. `accepted`: a whole 2xx was sent; `ambiguous`: 2xx began, then was cut off."""
+    """A request that reached the sink. `accepted`: a whole 2xx was sent; `ambiguous`: 2xx began, then was cut off.
+
+    `entries`, (incident, type) in order, is what it tells when that may be more than one thing; `digest` is of its
+    body.
+    """
 
     at: float
     path: str
@@ -115,7 +153,19 @@ class Webhook:
     monitor: str
     accepted: bool
     ambiguous: bool
+    entries: tuple[tuple[str, str], ...] = ()
+    digest: str = ""
     kind: ClassVar[str] = "webhook"
+
+    @property
+    def told(self) -> tuple[tuple[str, str], ...]:
+        """(incident, type) of all that it tells, in order."""
+        return self.entries or ((self.incident, self.type),)
+
+    @property
+    def heard(self) -> bool:
+        """Whether the receiver may know it."""
+        return self.accepted or self.ambiguous
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +189,9 @@ class Final:
     kind: ClassVar[str] = "final"
 
 
-Event = Run | Phase | Truth | Fault | Death | Write | Webhook | Sample | Final
+Event = Run | Phase | Truth | Fault | Death | Write | Signal | Silenced | Webhook | Sample | Final
 _KINDS: dict[str, type[Any]] = {
-    kind.kind: kind for kind in (Run, Phase, Truth, Fault, Death, Write, Webhook, Sample, Final)
+    kind.kind: kind for kind in (Run, Phase, Truth, Fault, Death, Write, Signal, Silenced, Webhook, Sample, Final)
 }
 
 
@@ -175,6 +225,8 @@ def _event(document: dict[str, Any]) -> Event:
     if kind is Run:
         document["monitors"] = tuple(MonitorSpec(**spec) for spec in document["monitors"])
         document["channels"] = tuple(ChannelSpec(**spec) for spec in document["channels"])
+    elif kind is Webhook:
+        document["entries"] = tuple((incident, type_) for incident, type_ in document.get("entries", ()))
     names = {part.name for part in fields(kind)}
     event: Event = kind(**{name: value for name, value in document.items() if name in names})
     return event

@@ -7,7 +7,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.chaos.events import Death, Event, Fault, Final, MonitorSpec, Phase, Run, Sample, Truth, Webhook, Write
+from tests.chaos.events import (
+    Death,
+    Event,
+    Fault,
+    Final,
+    MonitorSpec,
+    Phase,
+    Run,
+    Sample,
+    Signal,
+    Silenced,
+    Truth,
+    Webhook,
+    Write,
+)
 
 Row = dict[str, Any]
 FOREVER = float("inf")
@@ -55,6 +69,8 @@ class Facts:
     samples: list[Sample]
     tables: dict[str, list[Row]]
     faults: dict[str, int] = field(default_factory=dict)
+    signals: list[Signal] = field(default_factory=list)
+    silences: list[Silenced] = field(default_factory=list)
 
     def incidents_of(self, monitor: str) -> list[Row]:
         """The incidents of a monitor, the oldest first."""
@@ -101,6 +117,8 @@ def gather(events: Sequence[Event]) -> Facts:
         samples=[event for event in events if isinstance(event, Sample)],
         tables=final.tables,
         faults=dict(counts),
+        signals=sorted((event for event in events if isinstance(event, Signal)), key=lambda signal: signal.at),
+        silences=[event for event in events if isinstance(event, Silenced)],
     )
 
 

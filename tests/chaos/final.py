@@ -32,13 +32,21 @@ _TABLES = {
     "notifications": """
         SELECT id::text, no, event_id::text AS event, incident_id::text AS incident, channel_id::text AS channel,
                event_type, status, reason, attempts, unknown_outcome, extract(epoch FROM created_at) AS created_at,
-               extract(epoch FROM sent_at) AS sent_at
+               extract(epoch FROM sent_at) AS sent_at, route_id::text AS route, silence_id::text AS silence,
+               group_key, message_id::text AS message
           FROM notifications ORDER BY no""",
     "delivery_attempts": """
         SELECT notification_id::text AS notification, number, outcome, status_code, error, duration_ms,
                extract(epoch FROM at) AS at
           FROM delivery_attempts ORDER BY at""",
     "outbox": "SELECT id, incident_id::text AS incident, event_id::text AS event, type FROM outbox",
+    "alerts": "SELECT alert_id, status, incident_id::text AS incident FROM alerts",
+    "silences": """
+        SELECT id::text, extract(epoch FROM starts_at) AS begins_at, extract(epoch FROM ends_at) AS ends_at,
+               extract(epoch FROM settled_at) AS settled_at FROM silences""",
+    "reminders": """
+        SELECT route_id::text AS route, incident_id::text AS incident, extract(epoch FROM due_at) AS due_at
+          FROM reminders""",
     "votes": """
         SELECT monitor_no, location, version, round(extract(epoch FROM last_slot) * 1000) AS last_slot_ms, health,
                not_up, down, up, not_down, last_verdict FROM votes""",

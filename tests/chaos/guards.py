@@ -40,8 +40,21 @@ _LATE_OUTBOX = """import threading
 
         threading.Timer(0.3, late).start()"""
 
+_LATE_FALLBACK = """    import threading
+
+    def late(engine: Any = connection.engine) -> None:
+        with engine.begin() as other:
+            fallbacks.hand_over(other, [claim.id for claim in dead], now)
+
+    threading.Timer(0.3, late).start()
+    return False
+"""
+
 _WRITER, _STORE = "tests/integration/test_writer.py", "tests/integration/test_incidents_store.py"
 _GUARDS, _RELAY = "tests/integration/test_guards.py", "tests/integration/test_relay.py"
+_SILENCES, _ROUTES = "tests/integration/test_silences_end.py", "tests/integration/test_relay_routes.py"
+_ALERTS, _GROUPS = "tests/integration/test_alerts_store.py", "tests/integration/test_groups.py"
+_FALLBACK, _CAPS = "tests/integration/test_fallback.py", "tests/integration/test_caps.py"
 _LEASE, _DELIVER = "tests/integration/test_lease.py", "tests/integration/test_deliver.py"
 
 MUTANTS = (
@@ -104,7 +117,7 @@ MUTANTS = (
         (
             Cut("migrations/versions/0001_core.sql",
                 "  CONSTRAINT notifications_once UNIQUE (event_id, channel_id),\n"),
-            Cut("common/store/notifications.py", "    ON CONFLICT (event_id, channel_id) DO NOTHING\n"),
+            Cut("common/store/ledger.py", "    ON CONFLICT (event_id, channel_id) DO NOTHING\n"),
         ),
         (_GUARDS,),
     ),
@@ -112,6 +125,27 @@ MUTANTS = (
         "one relay at a time per organization",
         (Cut("common/store/outbox.py", "   FOR NO KEY UPDATE OF o SKIP LOCKED\n"),),
         (_RELAY,),
+    ),
+    Mutant(
+        "the end of a silence waits for the relay",
+        (Cut("common/store/held_back.py", " WHERE id = %(org)s FOR NO KEY UPDATE", " WHERE id = %(org)s"),),
+        (_SILENCES,),
+    ),
+    Mutant(
+        "the end of a silence locks what it announces",
+        (Cut("common/store/held_back.py", " ORDER BY id FOR NO KEY UPDATE SKIP LOCKED\n", " ORDER BY id\n"),),
+        (_SILENCES,),
+    ),
+    Mutant(
+        "a silence that is settled has no effect",
+        (Cut("common/store/route_books.py", " AND settled_at IS NULL\n", "\n"),),
+        (_SILENCES,),
+    ),
+    Mutant(
+        "rules are those of their version",
+        (Cut("common/store/route_books.py", "return kept is not None and kept.version == version",
+             "return kept is not None"),),
+        (_ROUTES,),
     ),
     Mutant(
         "a claim locks what it takes",
@@ -140,7 +174,7 @@ MUTANTS = (
             Cut(
                 "common/store/notifications.py",
                 """AND n.no = (SELECT o.no FROM notifications o
-             WHERE (o.incident_id, o.channel_id) >= (n.incident_id, n.channel_id) AND o.status = 'pending'
+             WHERE (o.incident_id, o.channel_id) >= (n.incident_id, n.channel_id) AND {PENDING_IN_ORDER}
              ORDER BY o.incident_id, o.channel_id, o.no LIMIT 1)
 """,
             ),
@@ -172,6 +206,37 @@ MUTANTS = (
         "the outbox row is in the transaction",
         (Cut("common/store/incidents.py", 'connection.exec_driver_sql(_ANNOUNCE, {"ids": loud})', _LATE_OUTBOX),),
         (_STORE,), fault="failpoint-commit",
+    ),
+    Mutant(
+        "an alert's identity is taken once",
+        (
+            Cut("migrations/versions/0002_alerting.sql", "  PRIMARY KEY (org_id, alert_id),\n"),
+            Cut("common/store/alerts.py", "    ON CONFLICT (org_id, alert_id) DO NOTHING\n"),
+        ),
+        (_ALERTS,), fault="net-lost-replies",
+    ),
+    Mutant(
+        "a message keeps its id over all attempts",
+        (Cut("common/store/bundles.py", "None if first.tried_in == first.id else first.tried_in, is_new=False",
+             "str(uuid7()) if len(bundle) > 1 else None, is_new=False"),),
+        (_GROUPS,), fault="sink-error",
+    ),
+    Mutant(
+        "a message is taken whole or not at all",
+        (Cut("common/store/bundles.py", " GROUP BY w.token HAVING count(*) = count(h.id)\n", " GROUP BY w.token\n"),),
+        (_GROUPS,),
+    ),
+    Mutant(
+        "one notifier at a time counts a channel's cap",
+        (Cut("common/store/bundles.py", " ORDER BY random() LIMIT %(limit)s\n   FOR NO KEY UPDATE SKIP LOCKED\n",
+             " ORDER BY random() LIMIT %(limit)s\n"),),
+        (_CAPS,),
+    ),
+    Mutant(
+        "a fallback is told in the transaction of the death",
+        (Cut("common/store/settlements.py",
+             "    return bool(fallbacks.hand_over(connection, [claim.id for claim in dead], now))\n", _LATE_FALLBACK),),
+        (_FALLBACK,), fault="failpoint-settle",
     ),
     Mutant(
         "a message is acknowledged after its commit",

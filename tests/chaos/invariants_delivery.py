@@ -6,13 +6,13 @@ from collections import defaultdict
 from itertools import pairwise
 
 from tests.chaos.events import Webhook
+from tests.chaos.expectations import REMINDER, Expectations, Standing, standing
 from tests.chaos.facts import Facts, Row
 from tests.chaos.finding import Finding
+from tests.chaos.invariants_routing import message_id
 from tests.chaos.reasons import delays_messages, repeats_messages
+from tests.chaos.routing import Part
 
-#: A message's id is its ledger row's with this in front.
-_PREFIX = "msg_"
-_ANNOUNCED = ("opened", "escalated", "acknowledged", "resolved")
 #: An event reaches a friendly channel so long after it, or after the faults are over (RELIABILITY I5).
 _ARRIVES_WITHIN_S = 30.0
 #: The reason for a second copy lies at most so long before the first, and between its sending and its settlement.
@@ -22,28 +22,29 @@ _BLUR_S, _SETTLED_WITHIN_S = 2.0, 5.0
 def everything_arrives(facts: Facts) -> Finding:
     """I5."""
     finding = Finding()
-    rows = {(row["event"], row["channel"]): row for row in facts.tables["notifications"]}
-    accepted: dict[tuple[str, str], float] = {}
+    expected = Expectations(facts)
+    accepted: dict[tuple[str, str, str, str], float] = {}
     for hook in facts.webhooks:
-        if hook.accepted or hook.ambiguous:
-            accepted.setdefault((hook.webhook_id, hook.path), hook.at)
-    for event in facts.tables["incident_events"]:
-        if event["type"] not in _ANNOUNCED:
+        for incident, type_ in hook.told if hook.heard else ():
+            accepted.setdefault((hook.webhook_id, hook.path, incident, type_), hook.at)
+    for due in expected.all():
+        if Standing.TOLD not in due.standings:
             continue
-        for channel in facts.run.channels:
-            finding.applicable += 1
-            row = rows.get((event["id"], channel.id))
-            where = f"{event['type']} of incident {event['incident']} on {channel.path}"
-            if row is None or row["status"] != "sent":
-                standing = "has no ledger row" if row is None else f"is {row['status']} ({row['reason']})"
-                finding.break_(f"{where} {standing}", lost=True)
-                continue
-            at = accepted.get((f"{_PREFIX}{row['id']}", channel.path))
+        finding.applicable += 1
+        event, channel = due.event, due.channel
+        row = expected.rows.get((event["id"], channel.id))
+        where = f"{event['type']} of incident {event['incident']} on {channel.path}"
+        if row is None or standing(row) not in due.standings:
+            is_ = "has no ledger row" if row is None else f"is {row['status']} ({row['reason']})"
+            finding.break_(f"{where} {is_}", lost=True)
+        elif row["status"] == "sent":
+            at = accepted.get((message_id(row), channel.path, event["incident"], f"incident.{event['type']}"))
             if at is None:
                 finding.break_(f"{where} is said to be sent and never arrived", lost=True)
-            elif not channel.hostile and (late_s := _late_s(facts, event["at"], at)):
+            # A fallback hears when its channel has given up, and that one may have to be left alone for a while first.
+            elif not channel.hostile and channel.part != Part.FALLBACK and (late_s := _late_s(facts, due.since, at)):
                 finding.break_(f"{where} arrived {late_s:.0f} s late")
-    known = {f"{_PREFIX}{row['id']}" for row in facts.tables["notifications"]}
+    known = {message_id(row) for row in facts.tables["notifications"]}
     for hook in facts.webhooks:
         if hook.webhook_id not in known:
             finding.break_(f"a webhook with id {hook.webhook_id} arrived, and the ledger does not know it")
@@ -65,9 +66,12 @@ def duplicates(facts: Facts) -> Finding:
     copies: dict[tuple[str, str], list[Webhook]] = defaultdict(list)
     ids: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for hook in facts.webhooks:
-        if hook.accepted or hook.ambiguous:
-            copies[hook.webhook_id, hook.path].append(hook)
-            ids[hook.path, hook.incident, hook.type].add(hook.webhook_id)
+        if not hook.heard:
+            continue
+        copies[hook.webhook_id, hook.path].append(hook)
+        for incident, type_ in hook.told:
+            if type_ != f"incident.{REMINDER}":  # of which an incident may have many
+                ids[hook.path, incident, type_].add(hook.webhook_id)
     for (path, incident, type_), found in ids.items():
         if len(found) > 1:
             finding.break_(f"{type_} of incident {incident} arrived on {path} under {len(found)} ids")
@@ -95,16 +99,17 @@ def last_told_is_true(facts: Facts) -> Finding:
     """I7."""
     finding = Finding()
     incidents = {row["id"]: row for row in facts.tables["incidents"]}
-    told: dict[tuple[str, str], list[Webhook]] = defaultdict(list)
+    told: dict[tuple[str, str], list[str]] = defaultdict(list)
     heard: set[tuple[str, str]] = set()
     for hook in facts.webhooks:
         # A receiver knows a copy by its id; whether there may be one is I6's question.
-        if (hook.accepted or hook.ambiguous) and (hook.path, hook.webhook_id) not in heard:
+        if hook.heard and (hook.path, hook.webhook_id) not in heard:
             heard.add((hook.path, hook.webhook_id))
-            told[hook.path, hook.incident].append(hook)
-    for (path, incident), hooks in told.items():
+            for incident, type_ in hook.told:
+                told[hook.path, incident].append(type_.removeprefix("incident."))
+    for (path, incident), types in told.items():
         finding.applicable += 1
-        said = _order(incidents.get(incident), [hook.type.removeprefix("incident.") for hook in hooks])
+        said = _order(incidents.get(incident), types)
         if said:
             finding.break_(f"incident {incident} on {path}: {said}")
     return finding

@@ -25,6 +25,13 @@ class Plan:
     outage_s: tuple[float, float]
     #: Seconds from one kill to the next, of those that go on beside all other faults.
     kill_every_s: tuple[float, float]
+    #: Problems that alerts tell of; seconds for which one fires and rests, and which the first few of them last.
+    problems: int
+    fires_s: tuple[float, float]
+    rests_s: tuple[float, float]
+    lasting_s: tuple[float, float]
+    #: How long a silence lasts; two that overlap, then as long nothing.
+    silence_s: float
     #: Faults come in storms with calm in between, long enough for an outage to be told in time (0: no calm).
     storm_s: float = 0.0
     calm_s: float = 0.0
@@ -52,6 +59,11 @@ def quick(seed: int, *, fault: str | None = None, trials: int = 0, minutes: floa
         longest_s=4.0,
         outage_s=(7.0, 12.0),
         kill_every_s=(2.0, 4.0),
+        problems=16,
+        fires_s=(3.0, 9.0),
+        rests_s=(2.0, 5.0),
+        lasting_s=(3.0, 9.0),
+        silence_s=4.0,
         fault=fault,
         trials=trials,
     )
@@ -71,6 +83,11 @@ def full(seed: int, *, fault: str | None = None, trials: int = 0, minutes: float
         longest_s=15.0,
         outage_s=(10.0, 45.0),
         kill_every_s=(1.0, 3.0),
+        problems=24,
+        fires_s=(5.0, 20.0),
+        rests_s=(3.0, 10.0),
+        lasting_s=(70.0, 150.0),
+        silence_s=15.0,
         storm_s=55.0,
         calm_s=32.0,
         fault=fault,

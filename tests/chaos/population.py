@@ -1,4 +1,4 @@
-"""The monitors and channels of a run, made through the API as anybody would make them."""
+"""The monitors, channels and routes of a run, made through the API as anybody would make them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 import requests
 
-from tests.chaos.events import ChannelSpec, MonitorSpec, Run
+from tests.chaos.events import MonitorSpec, Run
 from tests.chaos.plan import ChaosError, Plan
-from tests.chaos.receiver import FRIENDLY, HOSTILE
+from tests.chaos.routing import QUIET, TEAMS, make_channels, make_routes
 from tests.chaos.timeline import Script
 
 _PATIENCE_S = 20.0
@@ -53,8 +53,9 @@ class Population:
         self._sink = sink
 
     def make(self, plan: Plan, scripts: Sequence[Script], connection: psycopg.Connection[Any]) -> Run:
-        """Monitors and channels as the API took them; their endpoints are up and begin to count."""
-        channels = tuple(self._channel(path) for path in (*FRIENDLY, HOSTILE))
+        """What the API took; the monitors' endpoints are up and begin to count."""
+        channels = make_channels(self._api, self._sink)
+        make_routes(self._api, channels)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             ids = list(pool.map(self._monitor, scripts))
         numbers = dict(connection.execute("SELECT id::text, monitor_no FROM monitors").fetchall())
@@ -74,12 +75,9 @@ class Population:
             "retry_interval_seconds": 1,
             "failure_threshold": script.failure_threshold,
             "recovery_threshold": script.recovery_threshold,
+            "labels": {"team": _team(script)},
         }
         return str(self._api.post("/v1/monitors", body)["id"])
-
-    def _channel(self, path: str) -> ChannelSpec:
-        body = {"type": "webhook", "name": path, "config": {"url": f"{self._sink}{path}"}, "is_default": True}
-        return ChannelSpec(str(self._api.post("/v1/channels", body)["id"]), path, hostile=path == HOSTILE)
 
 
 def give_order(endpoints: str, order: str, body: Any = None) -> None:
@@ -97,4 +95,10 @@ def _spec(id_: str, number: int, script: Script) -> MonitorSpec:
         failure_threshold=script.failure_threshold,
         recovery_threshold=script.recovery_threshold,
         retry_interval_s=1,
+        team=_team(script),
     )
+
+
+def _team(script: Script) -> str:
+    loud = [team for team in TEAMS if team != QUIET]
+    return loud[sum(script.path.encode()) % len(loud)]

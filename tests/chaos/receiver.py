@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from contextlib import suppress
+from hashlib import sha256
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any, Self
 
@@ -16,9 +17,12 @@ from tests.chaos.events import History, Webhook
 
 FRIENDLY = ("/friendly-1", "/friendly-2")
 HOSTILE = "/hostile"
+#: Takes messages that tell of several incidents; refuses all there is for good; hears what that one refuses.
+GROUPED, REFUSING, FALLBACK = "/grouped", "/refusing", "/fallback"
 
 #: How a request may be treated; weights for the hostile path. `hang` outlasts the product's patience.
 TREATMENTS = {"take": 50, "error": 20, "busy": 12, "reset": 8, "torn": 8, "hang": 2}
+_REFUSE = {"refuse": 1}
 _HANG_S = 25.0
 
 
@@ -28,7 +32,7 @@ class Receiver:
     def __init__(self, history: History, seed: int) -> None:
         self._history = history
         self._chance = random.Random(f"receiver {seed}")
-        self._weights: dict[str, dict[str, int]] = {HOSTILE: TREATMENTS}
+        self._weights: dict[str, dict[str, int]] = {HOSTILE: TREATMENTS, REFUSING: _REFUSE}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="receiver", daemon=True)
         self.port = 0
@@ -64,24 +68,28 @@ class Receiver:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
             body = await reader.readexactly(int(fields["content-length"]))
-            await self._receive(head[0].split(" ")[1], fields["webhook-id"], json.loads(body), writer)
+            await self._receive(head[0].split(" ")[1], fields["webhook-id"], body, writer)
         writer.close()
 
-    async def _receive(self, path: str, webhook_id: str, told: Any, writer: asyncio.StreamWriter) -> None:
+    async def _receive(self, path: str, webhook_id: str, body: bytes, writer: asyncio.StreamWriter) -> None:
         at = time.time()
         self.received += 1
         weights = self._weights.get(path, {"take": 1})
         treatment = self._chance.choices(list(weights), list(weights.values()))[0]
-        incident, monitor = told["data"]["incident"], told["data"]["monitor"]
+        told: Any = json.loads(body)
+        entries = told["data"].get("incidents") or [{"type": told["type"], **told["data"]}]
+        monitor = entries[0]["monitor"]
         received = Webhook(
             at,
             path,
             webhook_id,
             told["type"],
-            incident["id"],
+            entries[0]["incident"]["id"],
             monitor["id"] if monitor else "",
             accepted=treatment == "take",
             ambiguous=treatment == "torn",
+            entries=tuple((entry["incident"]["id"], entry["type"]) for entry in entries),
+            digest=sha256(body).hexdigest()[:16],
         )
         if received.accepted:
             await _take(writer)  # it is accepted when all of the answer is out
@@ -97,6 +105,11 @@ async def _take(writer: asyncio.StreamWriter) -> None:
 
 async def _error(writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    await writer.drain()
+
+
+async def _refuse(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 400 Never\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     await writer.drain()
 
 
@@ -122,4 +135,6 @@ async def _hang(_writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(_HANG_S)
 
 
-_TREATMENTS = {"error": _error, "busy": _busy, "reset": _reset, "torn": _torn, "hang": _hang}
+_TREATMENTS = {
+    "error": _error, "refuse": _refuse, "busy": _busy, "reset": _reset, "torn": _torn, "hang": _hang,
+}  # fmt: skip

@@ -13,7 +13,7 @@ import psycopg
 import redis
 
 from tests.chaos.checker import Report, check
-from tests.chaos.events import Phase, read_history
+from tests.chaos.events import Final, Phase, read_history
 from tests.chaos.faults import receivers
 from tests.chaos.faults.queues import relieve_memory
 from tests.chaos.final import last_look, queue_state
@@ -21,6 +21,7 @@ from tests.chaos.fleet import PROCESSES
 from tests.chaos.plan import Plan
 from tests.chaos.proxy import PASS
 from tests.chaos.schedule import Inflicted, Schedule
+from tests.chaos.signals import Signals
 from tests.chaos.world import World
 from tests.chaos.writes import Writers
 
@@ -30,10 +31,12 @@ Show = Callable[[str, float | None], None]
 _STEP_S = 0.05
 _SAMPLE_EVERY_S = 5.0
 _QUIET_EVERY_S = 0.5
+_LOOKS = 10
 
 _BUSY = """
 SELECT (SELECT count(*) FROM outbox),
        (SELECT count(*) FROM notifications WHERE status = 'pending'),
+       (SELECT count(*) FROM silences WHERE settled_at IS NULL),
        (SELECT count(*) FROM monitor_states WHERE open_incident IS NOT NULL)
 """
 
@@ -62,18 +65,21 @@ class Runner:
         """The whole run."""
         began = time.monotonic()
         with World(self._plan, self._kept, self._say, launcher=launcher, prepare=prepare) as world:
-            with Writers(world.url, world.api_key, world.history, self._plan.seed) as writers:
-                self._phase(world, "warm")
-                self._turn(world, self._plan.warm_s, "warming up")
-                inflicted = self._faults(world)
-            self._phase(world, "heal")
-            self._turn(world, self._plan.heal_s, "healed")
+            with Signals(world.client_url, world.api_key, world.history, self._plan) as signals:
+                with Writers(world.client_url, world.api_key, world.history, self._plan.seed) as writers:
+                    self._phase(world, "warm")
+                    self._turn(world, self._plan.warm_s, "warming up")
+                    inflicted = self._faults(world)
+                self._phase(world, "heal")
+                self._turn(world, self._plan.heal_s, "healed")
+                signals.finish()
+                while not signals.over:
+                    self._turn(world, 0.2, "the last alerts")
             self._phase(world, "quiesce")
             world.settle()
             self._quiesce(world)
             self._phase(world, "check")
-            with world.database() as connection, world.queue() as client:
-                world.history.add(last_look(connection, client))
+            world.history.add(self._last_look(world))
         self._show("checking", None)
         report = check(read_history(self._kept / "history.jsonl"))
         seconds = time.monotonic() - began
@@ -130,12 +136,22 @@ class Runner:
                     return
                 look_at = time.monotonic() + _QUIET_EVERY_S
 
+    def _last_look(self, world: World) -> Final:
+        """At a moment at which nothing is under way: what is still open is reminded of now and then."""
+        for _ in range(_LOOKS):
+            with world.database() as connection, world.queue() as client:
+                look = last_look(connection, client)
+            if not look.tables["outbox"] and all(row["status"] != "pending" for row in look.tables["notifications"]):
+                break
+            self._turn(world, 1.0, "a last look")
+        return look
+
     def _is_quiet(self, world: World) -> bool:
         with suppress(psycopg.Error, redis.RedisError), world.database() as connection, world.queue() as client:
             row = connection.execute(_BUSY).fetchone()
             assert row is not None
             dead = [ack for ack in queue_state(client)["acks"] if not ack["alive"]]
-            return row[:2] == (0, 0) and row[2] == world.down_at_the_end and not dead
+            return row[:3] == (0, 0, 0) and row[3] == world.down_at_the_end and not dead
         return False
 
     def _turn(self, world: World, seconds: float, line: str) -> None:

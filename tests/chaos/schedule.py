@@ -19,12 +19,15 @@ from tests.chaos.world import World
 
 #: What the lane of deaths chooses from, for as long as the mix lasts.
 DEATHS = ("kill", "failpoint")
+#: Deaths that are rare enough to have to be asked for.
+_RARE = ("kill-leader", "failpoint-silences", "failpoint-reminders", "failpoint-api")
 
 #: The minute that is part of `make test`, in this order: what a dead notifier had claimed is free again after its lease
 #: only, so those come first.
 QUICK = (
     "failpoint-send",
     "failpoint-commit",
+    "failpoint-silences",
     "kill-notifier",
     "net-lost-replies",
     "failpoint-ack",
@@ -33,6 +36,7 @@ QUICK = (
     "kill-scheduler",
     "postgres-backend",
     "kill-api",
+    "failpoint-api",
 )
 
 _GAP_S = (0.5, 2.0)
@@ -106,7 +110,7 @@ class Schedule:
         if self._plan.profile == "quick":
             yield from QUICK
             return
-        names = [name for name in FAULTS if not name.startswith(DEATHS) or name == "kill-leader"]
+        names = [name for name in FAULTS if not name.startswith(DEATHS) or name in _RARE]
         end = time.monotonic() + self._plan.fault_s
         while True:
             for name in chance.sample(names, len(names)):

@@ -90,6 +90,11 @@ class World:
         """Where the API is."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def client_url(self) -> str:
+        """Where the API's clients find it: behind a proxy."""
+        return f"http://127.0.0.1:{self.proxies['api'].port}"
+
     def play(self) -> None:
         """Let the endpoints' scripts begin."""
         self._order("play")
@@ -110,6 +115,7 @@ class World:
         self.receiver = self._undo.enter_context(Receiver(self.history, self.plan.seed))
         self._start_proxies(data)
         environment = self._environment(data)
+        self.proxies["api"] = self._undo.enter_context(Proxy(f"127.0.0.1:{self.port}"))
         with self.database() as connection:
             watch_leases(connection)
             if self._prepare is not None:
@@ -120,7 +126,7 @@ class World:
         self._undo.callback(self.fleet.stop)
         self.fleet.start()
         self._await_ready()
-        self._say(f"making {self.plan.monitors} monitors and 3 channels")
+        self._say(f"making {self.plan.monitors} monitors, channels and routes")
         population = Population(
             Api(self.url, self.api_key), self._endpoints, f"http://127.0.0.1:{self.proxies['sink'].port}"
         )
@@ -162,6 +168,8 @@ class World:
             encryption_keys=SecretStr(generate_key()),
             jwt_key=SecretStr(generate_key()),
             log_format="json",
+            rate_limit_writes=0,
+            rate_limit_alerts=0,
         )
         migrate_and_bootstrap(settings)
         self.api_key = str(json.loads((data / "credentials.json").read_text())["api_key"])

@@ -135,6 +135,38 @@ def test_a_worse_alert_escalates_the_open_incident_and_a_milder_one_does_not(see
     assert seed.run("SELECT type FROM outbox ORDER BY id") == [("opened",), ("escalated",)]
 
 
+def test_a_worse_severity_of_the_same_start_escalates_once(seed: Seed, databases: Databases) -> None:
+    worse = replace(DISK, severity=Severity.CRITICAL)
+    assert [take(databases, seed, alert) for alert in (DISK, worse, worse)] == [
+        [OPENED],
+        [DEDUPLICATED],
+        [DEDUPLICATED],
+    ]
+    assert types(seed) == ["opened", "escalated"]
+    # Somebody knows better: the repeats do not undo it.
+    seed.run("UPDATE incidents SET severity = 'info'")
+    for repeat in (DISK, worse):
+        take(databases, seed, repeat)
+    assert (incident(seed, "severity"), types(seed)) == (("info",), ["opened", "escalated"])
+
+
+def test_both_severities_of_a_start_in_one_batch_open_the_worse(seed: Seed, databases: Databases) -> None:
+    assert take(databases, seed, DISK, replace(DISK, severity=Severity.CRITICAL)) == [DEDUPLICATED, OPENED]
+    assert incident(seed, "severity") == ("critical",)
+
+
+@pytest.mark.parametrize("severity", Severity)
+def test_what_is_over_is_not_opened_again_by_another_severity(
+    seed: Seed, databases: Databases, severity: Severity
+) -> None:
+    other = replace(DISK, severity=severity)
+    assert [take(databases, seed, alert)[0] for alert in (DISK, OVER)] == [OPENED, RESOLVED]
+    again = replace(DISK, dedup_key="cpu")
+    assert take(databases, seed, other, again, other) == [DEDUPLICATED, OPENED, DEDUPLICATED]
+    assert take(databases, seed, replace(other, starts_at=AT + timedelta(seconds=1))) == [OPENED]
+    assert seed.count("incidents") == 3
+
+
 def test_an_acknowledged_incident_stays_acknowledged_while_it_fires_on(seed: Seed, databases: Databases) -> None:
     take(databases, seed, DISK)
     with databases.worker.begin() as connection:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
+import re
+import subprocess
 import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from psycopg.types.json import Jsonb
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from common.domain.alerts import label_fingerprint
@@ -79,6 +85,18 @@ def test_without_a_dedup_key_name_source_and_labels_are_the_problem(world: World
     severities = {one["labels"]["host"]: one["severity"] for one in incidents(world.alice)}
     assert severities == {"a": "critical", "b": "error"}
     assert send(world.alice, {**bare, "status": "resolved"}) == tally(resolved=1)
+
+
+def test_a_worse_severity_since_the_same_start_makes_the_incident_worse(world: World) -> None:
+    assert send(world.alice, DISK) == tally(accepted=1)
+    assert send(world.alice, {**DISK, "severity": "critical"}) == tally(deduplicated=1)
+    (found,) = incidents(world.alice)
+    assert (found["severity"], found["priority"]) == ("critical", "P1")
+    assert world.rows("SELECT type FROM outbox ORDER BY id") == [{"type": "opened"}, {"type": "escalated"}]
+    # By contract an alert_id is known whatever it says now.
+    named = {**DISK, "dedup_key": "cpu", "alert_id": "a1"}
+    assert send(world.alice, named, {**named, "severity": "critical"}) == tally(accepted=1, deduplicated=1)
+    assert incidents(world.alice)[0]["severity"] == "warning"
 
 
 def test_an_alert_id_counts_once_in_each_organization(world: World) -> None:
@@ -290,6 +308,42 @@ def test_prometheus_own_alerts_end_by_their_end(world: World) -> None:
     assert post(endsAt=(now - timedelta(seconds=1)).isoformat()) == {"status": "success", "deduplicated": 1}
 
 
+LONG = {
+    "alertname": "n" * 5_000, "severity": "page", "text": "t" * 5_000, "k" * 5_000: "v", "": "nameless",
+    **{f"a{number:02}": "x" for number in range(60)},
+}  # fmt: skip
+
+
+def test_what_alertmanager_sends_at_any_length_is_cut_and_taken(world: World) -> None:
+    path = f"/integrations/alertmanager/{key_of(world)}"
+    annotations = {"summary": "s" * 5_000, "description": "d" * 50_000, "runbook_url": "http://wiki/" + "r" * 9_000}
+    long = {**FIRING, "labels": LONG, "annotations": annotations}
+    del long["fingerprint"]
+    assert world.nobody.post(path, json=webhook(long)).get_json()["opened"] == 1
+    (found,) = incidents(world.alice)
+    assert (found["dedup_key"], found["severity"]) == (label_fingerprint(LONG), "critical")
+    assert (len(found["title"]), len(found["description"]), len(found["labels"])) == (1_024, 10_000, 50)
+    assert "runbook_url" not in found["cause"]
+    assert world.rows("SELECT char_length(name) AS n FROM incidents") == [{"n": 200}]
+    # As /v1/alerts takes them.
+    assert send(world.alice, {"name": "x", "source": "y", "labels": found["labels"]}) == tally(accepted=1)
+    # What differs at the end only is another problem, with other labels.
+    other = {**long, "labels": {**LONG, "alertname": LONG["alertname"] + "2"}}
+    assert world.nobody.post(path, json=webhook(other)).get_json()["opened"] == 1
+    assert incidents(world.alice)[0]["labels"]["alertname"] != found["labels"]["alertname"]
+    assert world.nobody.post(path, json=webhook({**long, "status": "resolved"})).get_json()["resolved"] == 1
+
+
+def test_a_fingerprint_claims_no_reserved_key(world: World) -> None:
+    incident = world.open_incident(world.alice.make_monitor())
+    (row,) = world.rows("SELECT dedup_key FROM incidents WHERE id = %(id)s", id=incident)
+    assert row["dedup_key"].startswith("monitor:")
+    path = f"/integrations/alertmanager/{key_of(world)}"
+    over = {**FIRING, "status": "resolved", "fingerprint": row["dedup_key"]}
+    assert world.nobody.post(path, json=webhook(over)).get_json() == {"status": "success", "deduplicated": 1}
+    assert incidents(world.alice)[0]["status"] == "open"
+
+
 #: (path, body, the field to blame)
 FOREIGN: list[tuple[str, Any, str]] = [
     ("webhook", [], "alerts"),
@@ -356,6 +410,18 @@ def test_a_trigger_without_a_key_gets_one_of_its_own(world: World) -> None:
     assert {one["dedup_key"] for one in incidents(world.alice)} == {first, second}
 
 
+def test_what_pagerdutys_senders_send_at_any_length_is_cut_and_taken(world: World) -> None:
+    key = key_of(world)
+    long = {"summary": "s" * 5_000, "source": "h" * 5_000, "class": "c" * 5_000, "group": "g" * 5_000}
+    assert enqueue(world, key, payload={**EVENT["payload"], **long})[0] == 202
+    (found,) = incidents(world.alice)
+    assert (len(found["title"]), len(found["source"])) == (1_024, 200)
+    assert {name: len(value) for name, value in found["labels"].items()} == {
+        "component": 8, "group": 500, "class": 500,
+    }  # fmt: skip
+    assert world.rows("SELECT char_length(name) AS n FROM incidents") == [{"n": 200}]
+
+
 #: (what is sent instead, how the complaint begins)
 INVALID: list[tuple[dict[str, Any], str]] = [
     ({"routing_key": ""}, "'routing_key'"),
@@ -390,6 +456,32 @@ def test_what_is_no_event_at_all_is_refused_in_pagerdutys_form_too(world: World)
         assert (response.status_code, response.get_json()["status"]) == (400, "invalid event"), body
     _, viewer = enqueue(world, key_of(world, "viewer"))
     assert viewer["errors"] == ["'routing_key' is invalid"]
+
+
+# The guide ----------------------------------------------------------------------------------------------------------
+
+GUIDE = Path(__file__).parents[2] / "docs" / "alerting.md"
+
+
+def test_the_commands_of_the_guide_answer_as_it_says(world: World) -> None:
+    section = GUIDE.read_text().partition("## Sending alerts to Tocsin")[2].partition("\n## ")[0]
+    told = re.findall(r"^(curl .*?'\n)(\{[^\n]*\})$", section, re.MULTILINE | re.DOTALL)
+    assert len(told) == 4
+    server = make_server("127.0.0.1", 0, world.client.application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        place = {"API": f"http://127.0.0.1:{server.port}", "KEY": key_of(world), "PATH": os.environ["PATH"]}
+        for command, answer in told:
+            done = subprocess.run(["bash", "-c", command], env=place, capture_output=True, timeout=20, check=True)
+            assert json.loads(done.stdout) == json.loads(answer), command
+    finally:
+        server.shutdown()
+        thread.join(5)
+        server.server_close()
+    assert [(one["title"], one["status"]) for one in incidents(world.alice)] == [
+        ("DB is slow", "resolved"), ("/ is at 97 %", "resolved"),
+    ]  # fmt: skip
 
 
 # The platform -------------------------------------------------------------------------------------------------------

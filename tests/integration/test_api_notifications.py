@@ -285,6 +285,30 @@ def test_many_are_sent_again_by_filter_the_oldest_first(scene: Scene, cast: api_
     assert sorted(scene.deliver_all()) == ["opened"] * 6
 
 
+def test_while_many_are_looked_for_and_counted_the_relay_waits_for_nobody(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.dead()
+    looked: list[str] = []
+
+    def free(name: str) -> None:
+        plain = getattr(redeliveries, name)
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            result = plain(*arguments, **named)
+            scene.world.run("SELECT 1 FROM organizations FOR UPDATE NOWAIT")
+            scene.world.run("SELECT 1 FROM channels FOR UPDATE NOWAIT")
+            looked.append(name)
+            return result
+
+        monkeypatch.setattr(redeliveries, name, watched)
+
+    free("find")
+    free("count")
+    assert scene.redeliver_all() == {"redelivered": 1, "remaining": 0}
+    assert looked == ["find", "count"]
+
+
 def test_who_sent_what_again_stands_in_the_audit_log(scene: Scene) -> None:
     _, incident, opening = scene.dead()
     scene.world.resolve(incident)

@@ -135,6 +135,22 @@ EVERYTHING = [
     ([("team", "=~", ".*")], True),
     ([("team", "=~", "(.*)?")], True),
     ([("severity", "=~", ".+")], True),  # every incident has one
+    ([("severity", "=~", "critical|error|warning|info")], True),
+    ([("severity", "=~", "critical|error|warning")], False),
+    ([("severity", "!=", "disaster")], True),  # no incident has it
+    ([("severity", "!=", "info")], False),
+    ([("severity", "!~", "[A-Z]+")], True),
+    ([("name", "!~", "^$")], True),
+    ([("name", "!=", "")], True),
+    ([("name", "=~", ".{1,200}")], True),
+    ([("name", "=~", "[a-z0-9-]+")], False),
+    ([("source", "!~", "")], True),
+    ([("source", "!~", "^$"), ("team", "=~", ".*")], True),
+    ([("source", "!~", "node|payments")], False),
+    ([("name", "!~", "db-[0-9]{3}[.]prod")], False),
+    ([("team", "!~", "[^\\x00-\\x{10FFFF}]")], True),  # excludes nothing
+    ([("team", "!~", "^$")], False),  # not every incident has a team
+    ([("team", "!=", "")], False),
     ([("team", "=~", ".+")], False),  # not every incident has a team
     ([("team", "=", "*"), ("source", "=", "pay*")], False),
     ([("team", "!=", "shop")], False),

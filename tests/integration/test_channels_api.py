@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from api.schemas_channels import ChannelIn
 from common.channels.registry import CHANNELS
@@ -208,6 +209,26 @@ def test_a_fallback_is_a_channel_of_ours_that_does_not_lead_back(world: World) -
 def test_caps_have_limits(world: World, cap: Any) -> None:
     bad = world.alice.post("/v1/channels", json={**api_cast.CHANNEL, "cap": cap})
     assert bad.status_code == 400 and bad.get_json()["details"][0]["field"].startswith("cap")
+
+
+def test_a_channel_and_those_that_fall_back_to_it_are_locked_in_order_before_it_is_deleted(world: World) -> None:
+    gone = make(world, "webhook", {"url": "http://127.0.0.1:9/"})
+    for _ in range(4):
+        make(world, "webhook", {"url": "http://127.0.0.1:9/"}, fallback_channel_id=gone["id"])
+    locked: list[str] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: Any) -> None:
+        if "channels" in statement and ("UPDATE" in statement):
+            locked.append(" ".join(statement.split()))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert world.alice.delete(f"/v1/channels/{gone['id']}").status_code == 204
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert "fallback_id" in locked[0]
+    assert locked[0].endswith("ORDER BY id FOR NO KEY UPDATE")
+    assert world.rows("SELECT 1 FROM channels WHERE fallback_id IS NOT NULL") == []
 
 
 def test_a_test_message_takes_the_channels_own_way(world: World, receiver: Receiver) -> None:

@@ -169,6 +169,7 @@ def test_a_receiver_that_is_gone_disables_its_channel_and_what_waits_is_suppress
     world: World, sink: Sink, post: Post
 ) -> None:
     world.channel(sink.url())
+    world.run("UPDATE channels SET updated_at = now() - interval '1 day'")
     sink.script["/hook"].append(Answer(410))
     (incident,) = world.open()
     world.change(incident, EventType.ESCALATED)
@@ -178,7 +179,7 @@ def test_a_receiver_that_is_gone_disables_its_channel_and_what_waits_is_suppress
         notifications.suppress_disabled(connection, utc_now())
 
     assert world.statuses() == [("opened", "dead", "gone"), ("escalated", "suppressed", "channel_disabled")]
-    assert world.run("SELECT enabled FROM channels") == [(False,)]
+    assert world.run("SELECT enabled, updated_at > now() - interval '1 hour' FROM channels") == [(False, True)]
 
 
 def test_a_failing_channel_is_tried_with_one_notification_at_a_time_in_turn(
@@ -464,8 +465,26 @@ def test_slack_gets_text_and_blocks_in_which_a_title_cannot_mention_anybody(
     (request,) = sink.accepted("/slack")
     said: dict[str, Any] = request.json
     assert said["text"] == "Opened: &lt;!channel&gt; &amp; co"
-    assert said["blocks"][0]["text"]["text"] == ":rotating_light: *Opened: &lt;!channel&gt; &amp; co*"
+    assert said["blocks"][0]["text"]["text"] == ":rotating_light: Opened: &lt;!channel&gt; &amp; co"
     assert "no answer" in said["blocks"][1]["text"]["text"]
+
+
+def test_an_alertmanager_is_told_the_end_of_what_it_was_told_before_an_edit(
+    world: World, sink: Sink, post: Post
+) -> None:
+    world.channel(sink.url(""), type_="alertmanager")
+    (incident,) = world.open()
+    world.relay_all()
+    assert post.round() == 1
+    world.run("""UPDATE incidents SET severity = 'info', labels = '{"team": "till"}'""")
+    world.resolve(incident)
+    world.relay_all()
+    assert post.round() == 1
+    (opened,), ended = (request.json for request in sink.accepted("/api/v2/alerts"))
+    assert opened["labels"] in [alert["labels"] for alert in ended]
+    assert sorted(alert["labels"]["severity"] for alert in ended) == ["error", "info"]
+    assert len({alert["endsAt"] for alert in ended}) == 1
+    assert ended[0]["endsAt"] < opened["endsAt"]
 
 
 def test_a_look_goes_on_behind_the_last_one_and_leaves_no_channel_out(world: World) -> None:

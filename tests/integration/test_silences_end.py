@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from common.domain.incident import EventType, Severity, Status
-from common.store import outbox, silence_ends
+from common.store import held_back, outbox
 from common.store.engine import Connection
 from common.store.route_books import RouteBooks
 from notifier.relay import Relay, relay
@@ -51,12 +52,38 @@ def test_what_is_still_wrong_is_announced_and_its_end_too(world: RoutingWorld) -
     assert world.outcome("opened", still) == world.outcome("opened", acknowledged) == {channel: PENDING}
     assert world.outcome("opened", over) == {channel: SILENCED}
     assert world.outcome("resolved", over) == {channel: NOT_ANNOUNCED}
-    pending = world.run("SELECT id::text FROM notifications WHERE status = 'pending'")
+    pending = world.run("SELECT id::text FROM notifications WHERE status = 'pending' AND event_type = 'opened'")
     assert sorted(hinted) == sorted(row[0] for row in pending)
-    assert world.dues() == [10, 10]
+    assert world.dues("opened") == [10, 10]
     world.resolve(still)
     world.relay_at(20)
     assert world.outcome("resolved", still) == {channel: PENDING}
+
+
+def test_an_acknowledgement_in_a_silence_is_told_after_the_announcement(world: RoutingWorld) -> None:
+    channel = world.channel("http://a")
+    world.route(channel, group_by=["team"], group_wait_s=30)
+    world.silence(ALL, ends=10)
+    incident = world.happen()
+    world.relay_at(0)
+    world.change(incident, EventType.ACKNOWLEDGED, Status.ACKNOWLEDGED)
+    world.relay_at(1)
+    assert world.outcome("acknowledged") == {channel: NOT_ANNOUNCED}
+    world.end_silences_at(10)
+    assert [row[0::2] + row[3:] for row in world.rows()] == [("opened", *PENDING), ("acknowledged", *PENDING)]
+    assert world.dues() == [40, 40]  # they leave together
+
+
+def test_an_acknowledgement_that_expired_in_a_silence_is_not_told(world: RoutingWorld) -> None:
+    channel = world.channel("http://a")
+    world.silence(ALL, ends=10)
+    incident = world.happen()
+    world.change(incident, EventType.ACKNOWLEDGED, Status.ACKNOWLEDGED)
+    world.relay_at(0)
+    world.run("UPDATE incidents SET status = 'open' WHERE id = %(id)s", id=incident)
+    world.end_silences_at(10)
+    assert world.outcome("opened") == {channel: PENDING}
+    assert world.outcome("acknowledged") == {channel: NOT_ANNOUNCED}
 
 
 def test_a_silence_is_settled_once(world: RoutingWorld) -> None:
@@ -221,14 +248,18 @@ def test_a_running_notifier_announces_it(
     with Sink() as sink:
         world.channel(sink.url("/hook"))
         silence = world.silence(ALL, ends=86_400)
-        world.happen()
+        incident = world.happen()
         try:
             notifiers.start(TOCSIN_EGRESS="internal")
             wait_until(lambda: bool(world.rows()), 30)
+            world.change(incident, EventType.ACKNOWLEDGED, Status.ACKNOWLEDGED)
+            wait_until(lambda: world.outcome("acknowledged") != {}, 15)
             assert not sink.received
             world.change_rules("UPDATE silences SET ends_at = now() WHERE id = %(id)s", id=silence)
-            assert sink.wait_for(lambda: bool(sink.received), 15)
-            wait_until(lambda: [row[2] for row in world.rows()] == ["sent"], 15)
+            assert sink.wait_for(lambda: len(sink.received) == 2, 15)
+            wait_until(lambda: [row[2] for row in world.rows()] == ["sent", "sent"], 15)
+            types = [received.json["type"] for received in sink.received]
+            assert types == ["incident.opened", "incident.acknowledged"]
         finally:
             notifiers.close()
     assert world.settled(silence)
@@ -313,14 +344,14 @@ def test_an_incident_that_was_resolved_a_moment_ago_is_not_announced(
     world.silence(ALL, ends=10)
     incident = world.happen()
     world.relay_at(0)
-    really = silence_ends._lock_incidents
+    really = held_back.lock_incidents
 
-    def resolve_first(connection: Connection, org_id: str, ids: set[str]) -> Any:
+    def resolve_first(connection: Connection, org_id: str, ids: Collection[str]) -> Any:
         monkeypatch.undo()
         world.resolve(incident)
         return really(connection, org_id, ids)
 
-    monkeypatch.setattr(silence_ends, "_lock_incidents", resolve_first)
+    monkeypatch.setattr(held_back, "lock_incidents", resolve_first)
     assert world.end_silences_at(10) == []
     world.relay_at(11)
     assert world.outcome("opened") == {channel: SILENCED}

@@ -14,9 +14,14 @@ with their clocks, lives and freezes. The loops around the product's steps are e
 belongs to an asyncio loop it is followed by hand, a few lines each: `CheckRunner.run` without its admission
 (`working`), `Deliverer._carry` and `Settler._try` (`notifying`), the order in which `notifier.app` starts.
 
-Not here: the API and deeds by hand, changes of monitors while they run, back-pressure of full lanes, poison rows. A
-lock that is held by another is never waited for: it ends in Contended. Leases of notifications are shorter than the
-product's, so that a schedule sees them end. These are the business of the chaos suite, on real servers.
+In half of the schedules one channel is told in groups, by a route; elsewhere nobody made any rules, and every event
+goes, alone, to all default channels. Where a channel's receiver is gone the product's own notice of that is an incident
+like others.
+
+Not here: the API and deeds by hand, changes of monitors while they run, back-pressure of full lanes, poison rows; of
+alerting: alerts from outside, silences, cooldowns, caps, fallbacks, reminders. A lock that is held by another is never
+waited for: it ends in Contended. Leases of notifications are shorter than the product's, so that a schedule sees them
+end. These are the business of the chaos suite, on real servers.
 
 Excused, each where it is checked: a duplicate of what was sent long after its claim (nobody can take back what a
 frozen process sends); two leaders after a suspension or a step of the database's clock; with a quorum of one, a

@@ -36,6 +36,7 @@ class Guard(StrEnum):
     CLAIM_LEASE = "claim_lease"
     CLAIM_ORDER = "claim_order"
     LEASE_TOKEN = "lease_token"
+    MESSAGE_ID = "message_id"
     EPOCH = "epoch"
     LEASE_EXPIRY = "lease_expiry"
 

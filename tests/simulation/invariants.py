@@ -95,6 +95,8 @@ class Watch:
 
     def _opened(self, incident: Any) -> None:
         world = self._world
+        if incident["monitor_id"] is None:
+            return  # a notice of our own: a channel's receiver is gone
         monitor = next(m for m in world.plan.monitors if m.monitor_id == incident["monitor_id"])
         no = monitor.monitor_no
         truths = world.targets.seen.get(incident["correlation_id"], [])
@@ -156,7 +158,7 @@ class Watch:
         if not ours and age_s < LEASE_S - 3:
             raise Violation("I6", f"{settlement.claim.id} was claimed {age_s:.1f} s ago and is another's already")
         if ours and settlement.attempt.outcome is Outcome.DELIVERED:
-            self._clean.add(f"msg_{settlement.claim.id}")
+            self._clean.add(f"msg_{settlement.claim.message_id or settlement.claim.id}")
 
     def received(self, receipt: Receipt) -> None:
         """A receiver took a webhook."""
@@ -234,7 +236,7 @@ def _check_event(world: World, channel: str, event: Any, row: Any, heard: Any) -
         raise Violation("I5", f"{what} has no ledger row")
     if row["status"] == LedgerStatus.SENT and not told:
         raise Violation("I5", f"{what} counts as sent, and nobody received it")
-    refused = f"msg_{row['id']}" in world.sinks.refused
+    refused = f"msg_{row['message_id'] or row['id']}" in world.sinks.refused
     enabled = world.server.table("channels")[channel]["enabled"]
     excused = {
         LedgerStatus.SENT: True,

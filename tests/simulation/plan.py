@@ -53,6 +53,7 @@ class Plan:
     mean_points: float
     slow_share: float
     weather: Weather
+    grouped: bool = False
     faults: list[Fault] = field(default_factory=list)
 
     def describe(self) -> list[str]:
@@ -60,7 +61,8 @@ class Plan:
         lines = [
             (
                 f"schedulers {self.schedulers}, workers at locations {self.workers}, notifiers {self.notifiers},"
-                f" channels {self.channels}; faults until {self.heal_at:.1f}: {', '.join(sorted(self.kinds)) or 'none'}"
+                f" channels {self.channels}{' (the first in groups)' if self.grouped else ''}; faults until"
+                f" {self.heal_at:.1f}: {', '.join(sorted(self.kinds)) or 'none'}"
             ),
         ]
         for monitor in self.monitors:
@@ -97,6 +99,7 @@ def draw(seed: int, *, crowded: bool = False) -> Plan:
         mean_points=(15 if crowded else rng.choice((40, 80, 160))) if "points" in kinds else 0,
         slow_share=0.7 if crowded else 0.25,
         weather=_weather(rng) if "queue" in kinds else Weather(),
+        grouped=Random(f"grouped {seed}").random() < 0.5,
     )
     plan.faults = sorted(_faults(rng, plan), key=lambda fault: fault.at)
     return plan

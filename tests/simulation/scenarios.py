@@ -38,8 +38,45 @@ def _held_back(seed: int) -> Plan:
     return plan
 
 
+def _grouped(seed: int) -> Plan:
+    """Targets that fail and recover together, told of in groups, by two notifiers to a receiver with bad hours."""
+    rng = Random(f"grouped {seed}")
+    plan = draw(seed, crowded=True)
+    plan.grouped, plan.channels, plan.monitors = True, 1, plan.monitors * 2
+    plan.weather = Weather()  # checks that come late are another story
+    plan.monitors = [
+        replace(
+            monitor,
+            monitor_no=number,
+            monitor_id=f"m{number}-{seed}",
+            interval_s=5,
+            locations=(1,),
+            policy=replace(monitor.policy, failure_threshold=1, recovery_threshold=1, quorum=None),
+        )
+        for number, monitor in enumerate(plan.monitors, 1)
+    ]
+    plan.truth = {monitor.monitor_no: _outages(Random(f"outages {seed}"), rng) for monitor in plan.monitors}
+    moods = ("500", "429", "hang", "swallow", "refuse")
+    plan.faults = [fault for fault in plan.faults if not fault.what.startswith("sink")]
+    plan.faults += [Fault(rng.uniform(8, 24), f"sink {rng.choice(moods)}", 0, rng.uniform(3, 12)) for _ in range(2)]
+    plan.faults.sort(key=lambda fault: fault.at)
+    return plan
+
+
+def _outages(shared: Random, own: Random) -> list[Span]:
+    """Two, at about the same time for everybody."""
+    spans, at = [Span(-1e9, Verdict.UP)], shared.uniform(5, 9)
+    for _ in range(2):
+        spans.append(Span(at + own.uniform(0, 2), Verdict.DOWN))
+        at += shared.uniform(7, 11)
+        spans.append(Span(at + own.uniform(0, 2), Verdict.UP))
+        at += shared.uniform(6, 9)
+    return spans
+
+
 SCENARIOS: dict[str, Callable[[int], Plan]] = {
     "mixed": draw,
     "crowded": _crowded,
     "held-back": _held_back,
+    "grouped": _grouped,
 }

@@ -18,7 +18,10 @@ _STATUS = {"ok": 200, "500": 500, "429": 429, "400": 400, "410": 410}
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One request that a receiver took, whether or not its answer arrived. `late`: sent long after it was claimed."""
+    """One event of a request that a receiver took, whether or not its answer arrived.
+
+    `late`: sent long after it was claimed.
+    """
 
     at: float
     channel: str
@@ -59,9 +62,11 @@ class Sinks:
         if not taken:
             self.refused.add(webhook_id)
             return
-        incident = json.loads(request.body or b"")["data"]["incident"]
-        receipt = Receipt(self.sim.now, channel, webhook_id, incident["id"], incident["version"], late)
-        self.receipts.append(receipt)
-        if self.sim.trace is not None:
-            self.sim.say(channel, f"took incident {incident['no']} v{incident['version']} {incident['status']}")
-        self.on_receipt(receipt)
+        data = json.loads(request.body or b"")["data"]
+        for entry in data.get("incidents") or [data]:
+            incident = entry["incident"]
+            receipt = Receipt(self.sim.now, channel, webhook_id, incident["id"], incident["version"], late)
+            self.receipts.append(receipt)
+            if self.sim.trace is not None:
+                self.sim.say(channel, f"took incident {incident['no']} v{incident['version']} {incident['status']}")
+            self.on_receipt(receipt)

@@ -22,6 +22,15 @@ _SECRETS = {
     channel: _VAULT.seal(f"channel:{ORG}:{channel}", {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})
     for channel in _CHANNELS
 }
+#: Seconds that a group's first message waits, and from one to the next at the least.
+_GROUP_WAIT_S, _GROUP_INTERVAL_S = 4, 6
+
+
+def _routes(channels: list[str]) -> dict[str, tuple[object, ...]]:
+    """As route_books reads them: the first channel in one group of all, the others one by one."""
+    rest = ("alone", "alone", {}, [], channels[1:], True, 0, None, 30, 300, None)
+    group = ("group", "group", {}, [], channels[:1], True, 0, [], _GROUP_WAIT_S, _GROUP_INTERVAL_S, None)
+    return {row[0]: (ORG, *row) for row in (group, rest) if row[4]}
 
 
 class World:
@@ -66,6 +75,7 @@ class World:
                 "org_id": ORG, "enabled": True, "failures": 0, "failing_since": None, "retry_at": None,
                 "config": {"url": f"https://{channel}.test/"}, "secrets": _SECRETS[channel],
             }  # fmt: skip
+        table("routes").update(_routes(self.channels) if self.plan.grouped else {})
         for name in ("incidents", "events", "outbox", "notifications", "results", "attempts", "leases"):
             table(name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from common.domain.alerts import (
     label_fingerprint,
     overall,
     severity_of,
+    shortened,
 )
 from common.domain.incident import Severity
 
@@ -32,14 +34,39 @@ IDENTITIES: list[tuple[dict[str, Any], bool]] = [
     ({"status": AlertStatus.RESOLVED}, True),
     ({"starts_at": AT + timedelta(microseconds=1)}, True),
     ({"starts_at": AT.astimezone(timezone(timedelta(hours=5)))}, False),  # the same moment elsewhere
-    ({"severity": Severity.CRITICAL}, False),
+    ({"severity": Severity.CRITICAL}, True),  # it may make what is open worse
     ({"summary": "97 %"}, False),
     ({"labels": {}}, False),
 ]
 
 
+def test_an_end_is_one_however_bad_it_was() -> None:
+    assert replace(OVER, severity=Severity.CRITICAL).identity == OVER.identity
+    assert OVER.siblings == ()
+
+
+def test_siblings_are_the_identities_of_the_other_severities() -> None:
+    others = [replace(DISK, severity=severity).identity for severity in Severity if severity is not DISK.severity]
+    assert sorted(DISK.siblings) == sorted(map(str, others))
+    assert replace(DISK, alert_id="x").siblings == replace(DISK, starts_at=None).siblings == ()
+
+
+#: (text, what 12 characters hold of it)
+SHORTENED = [
+    ("", ""),
+    ("x" * 12, "x" * 12),
+    ("x" * 13, "xxx…" + sha256(b"x" * 13).hexdigest()[:8]),
+]
+
+
+@pytest.mark.parametrize(("text", "short"), SHORTENED)
+def test_a_text_that_is_too_long_ends_in_a_hash_of_the_whole(text: str, short: str) -> None:
+    assert shortened(text, 12) == short
+    assert len(short) <= 12
+
+
 @pytest.mark.parametrize(("change", "is_another"), IDENTITIES)
-def test_without_an_alert_id_key_status_and_start_are_the_identity(change: dict[str, Any], is_another: bool) -> None:
+def test_without_an_alert_id_key_status_severity_and_start_are_it(change: dict[str, Any], is_another: bool) -> None:
     assert (replace(DISK, **change).identity != DISK.identity) is is_another
     assert str(DISK.identity).startswith(DERIVED_IDS)
 

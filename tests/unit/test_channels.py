@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -28,8 +29,8 @@ def test_a_slack_message_escapes_what_slack_would_obey_and_links_to_the_incident
     assert said["text"] == "Opened: Shop — &lt;b&gt;down&lt;/b&gt; &amp; &lt;!channel&gt;"
     facts, links = (block["text"]["text"] for block in said["blocks"][1:3])
     assert facts.split("\n") == [
-        "*Severity*: critical (P1)", "*Monitor*: Shop", "*Target*: https://shop.example/health", "*Cause*: status 500",
-        "*Expected*: 200-299", "*Seen*: 500", "*Since*: 2026-08-01 11:58:00 UTC",
+        "Severity: critical (P1)", "Monitor: Shop", "Target: https://shop.example/health", "Cause: status 500",
+        "Expected: 200-299", "Seen: 500", "Since: 2026-08-01 11:58:00 UTC",
     ]  # fmt: skip
     incident, acknowledge = links.split(" · ")
     assert incident == f"<https://tocsin.example/v1/incidents/{INCIDENT['id']}|Incident>"
@@ -42,8 +43,25 @@ def test_a_group_in_slack_is_a_list_that_ends_somewhere() -> None:
     _, (request,) = send("slack", OK, claims=claims)
     said = body_of(request)
     assert said["text"] == "25 alerts: 25 opened"
-    assert "Shop 9" in said["blocks"][10]["text"]["text"]
-    assert said["blocks"][11]["text"]["text"] == "… and 15 more"
+    assert "Shop 9" in said["blocks"][19]["text"]["text"]
+    assert said["blocks"][21]["text"]["text"] == "… and 15 more"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_in_slack_nothing_from_outside_is_mark_up(count: int) -> None:
+    forged = "*x* _x_ ~x~ `x` @here <!here>"
+    cause = {"reason": "r", "message": forged, "expected": forged, "seen": forged}
+    claims = tuple(claim("opened", number, title=forged, cause=cause, description=forged) for number in range(count))
+    _, (request,) = send("slack", OK, claims=claims)
+    said = body_of(request)
+    assert (said["mrkdwn"], said["link_names"]) == (False, False)
+    assert "@here" not in json.dumps(said, ensure_ascii=False)
+    texts = [text for block in said["blocks"] for text in (block.get("elements") or [block["text"]])]
+    assert any("*x*" in text["text"] for text in texts)
+    links = [text["text"] for text in texts if text["type"] == "mrkdwn"]
+    assert len(links) == count
+    assert all(link.startswith("<https://tocsin.example/v1/incidents/") for link in links)
+    assert not any(mark in link for link in links for mark in ("*", "`", "~", "here"))
 
 
 @pytest.mark.parametrize(
@@ -111,11 +129,31 @@ def test_an_alert_is_the_same_alert_from_its_beginning_to_its_end() -> None:
     assert fires["generatorURL"].startswith(BASE_URL)
 
 
-def test_an_alert_that_got_worse_ends_its_milder_ones() -> None:
-    alerts = _alerts(claim("escalated", severity="error"))
+EARLIER = {"severity": "warning", "source": "monitor", "name": None, "labels": INCIDENT["labels"], "monitor": "Shop"}
+
+
+def test_an_alert_that_got_worse_ends_its_milder_one() -> None:
+    alerts = _alerts(replace(claim("escalated", severity="error"), earlier=[EARLIER]))
     assert {alert["labels"]["severity"]: alert["endsAt"] > "2027" for alert in alerts} == {
-        "error": True, "warning": False, "info": False,
+        "error": True, "warning": False,
     }  # fmt: skip
+
+
+EDITS = [{"severity": "info"}, {"labels": {"team": "other"}}, {"labels": {}}, {"name": "Till"}, {"monitor": "Store"}]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_alert_that_was_told_under_other_labels_ends_with_them(edit: dict[str, Any]) -> None:
+    before = EARLIER | {"severity": "critical"} | edit
+    ended = claim("resolved", status="resolved", resolved_at="2026-08-01T12:00:00+00:00")
+    now, old = _alerts(replace(ended, earlier=[before]))
+    assert now["labels"] != old["labels"]
+    assert (now["endsAt"], old["endsAt"]) == ("2026-08-01T12:00:00+00:00",) * 2
+    assert (now["startsAt"], old["startsAt"]) == ("2026-08-01T11:58:00+00:00",) * 2
+    told = {**INCIDENT, **{key: before[key] for key in ("severity", "source", "name", "labels")}}
+    snapshot = {"incident": told, "monitor": {"name": before["monitor"]}}
+    (fired,) = _alerts(replace(claim("opened"), snapshot=snapshot))
+    assert fired["labels"] == old["labels"]
 
 
 def test_of_one_alert_in_a_group_the_last_word_counts() -> None:

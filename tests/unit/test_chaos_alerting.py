@@ -226,6 +226,8 @@ BROKEN: list[tuple[str, str, Break]] = [
     ("A1", "an alert that leads to another's incident", lambda s: s.row(
         "alerts", alert_id="red 1 firing").update(incident="lime1")),
     ("A1", "an alert that nobody sent", lambda s: s.tables["alerts"].append({"alert_id": "x", "incident": "red1"})),
+    ("A1", "an alert that is never acknowledged, long after the faults", lambda s: s.signal(
+        151, "new 1 firing", "new", "blue", firing=True, status=503)),
     ("A1", "an internal error", lambda s: s.signal(80, "red 1 firing", "red", "red", firing=True, status=500)),
     ("A2", "a channel hears what no route leads there", give_without_death),
     ("A2", "a row too many", lambda s: s.hold("green1 opened", DEAF, "silenced")),

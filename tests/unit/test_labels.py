@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.domain.labels import LabelIndex, Matcher, Op, check_matcher, matches, matches_all
+from common.domain.labels import MAX_VALUE, LabelIndex, Matcher, Op, check_matcher, matches, matches_all
 
 LABELS = {"severity": "critical", "source": "payments", "name": "db-1 is down", "team": "shop"}
 
@@ -75,6 +75,16 @@ def test_a_pattern_that_explodes_elsewhere_is_linear_here() -> None:
     started = time.perf_counter()
     assert not matches(Matcher("name", Op.RE, "(a+)+$"), {"name": "a" * 5_000 + "!"})
     assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize("pattern", ["a*", "*a", "a*a", "*"])
+def test_a_long_value_costs_as_little_as_a_short_one(pattern: str) -> None:
+    index = LabelIndex([("it", [Matcher("name", Op.EQ, pattern)]), ("other", [Matcher("name", Op.EQ, "bbb*")])])
+    started = time.perf_counter()
+    assert index.find({"name": "a" * 100_000}) == ["it"]
+    assert time.perf_counter() - started < 1
+    # Nor is it kept: thousands of such would fill the memory.
+    assert max(map(len, index._patterns["name"]._known)) <= MAX_VALUE
 
 
 def test_an_entry_is_looked_at_only_where_its_rarest_condition_holds() -> None:

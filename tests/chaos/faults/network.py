@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.chaos import proxy
 from tests.chaos.faults.site import Site
 
-LINKS = ("postgres", "redis", "sink")
+LINKS = ("postgres", "redis", "sink", "api")
 
 
 def reset(site: Site, link: str = "") -> None:

@@ -12,7 +12,10 @@ import psycopg
 from tests.chaos.faults.site import Impossible, Site
 
 #: What the roles are likely to want at any moment.
-_TABLES = ("results", "votes", "monitor_states", "incidents", "outbox", "notifications", "channels", "leases")
+_TABLES = (
+    "results", "votes", "monitor_states", "incidents", "outbox", "notifications", "channels", "leases", "alerts",
+    "silences", "organizations",
+)  # fmt: skip
 
 _TERMINATE = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity

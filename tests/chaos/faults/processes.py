@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from common.broker import HEARTBEAT_TIMEOUT_MS
 from scheduler.lease import LeaseTimes
@@ -11,6 +12,8 @@ from tests.chaos.fleet import PROCESSES
 from tests.chaos.wounded import FAILPOINTS
 
 _BACK_WITHIN_S = 30.0
+#: Silences of a run end at the latest after so many times their own length (tests/chaos/signals.py).
+_CYCLE = 2.6
 
 
 def kill(site: Site, role: str = "") -> None:
@@ -36,6 +39,30 @@ def fall(site: Site, kind: str = "") -> None:
             if not fleet.armed(name):
                 return
         fleet.disarm(name)
+
+
+def fall_together(site: Site, loop: str, hurry: Callable[[Site], None] | None = None) -> None:
+    """SIGKILL of whichever notifier comes by a commit of this loop first, the other may follow; `hurry` helps it on."""
+    fleet, point = site.world.fleet, site.chance.choice((f"before_commit@{loop}", f"after_commit@{loop}"))
+    names = fleet.living("notifier")
+    with site.during("failpoint", "notifier", point):
+        for name in names:
+            fleet.arm(name, point, 1.0)
+        try:
+            if hurry is not None:
+                hurry(site)
+            for _ in site.until(site.world.plan.silence_s * _CYCLE, every_s=0.05):
+                if not all(fleet.armed(name) for name in names):
+                    return
+        finally:
+            for name in names:
+                fleet.disarm(name)
+
+
+def remind_now(site: Site) -> None:
+    """What would be brought to mind in a minute is due now."""
+    with site.world.database() as connection:
+        connection.execute("UPDATE reminders SET due_at = now() WHERE due_at > now()")
 
 
 def freeze(site: Site, role: str = "") -> None:

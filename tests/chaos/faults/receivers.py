@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from tests.chaos.faults.site import Site
-from tests.chaos.receiver import FRIENDLY, HOSTILE
+from tests.chaos.receiver import FALLBACK, FRIENDLY, GROUPED, HOSTILE
 from tests.chaos.world import World
 
 
 def misbehave(site: Site, treatment: str) -> None:
-    """One channel's receiver treats most requests so for a while."""
-    path = site.chance.choice(FRIENDLY)
-    with site.during(f"sink-{treatment}", path):
+    """The receiver of groups and one other treat most requests so for a while."""
+    paths = (GROUPED, site.chance.choice((*FRIENDLY, FALLBACK)))
+    with site.during(f"sink-{treatment}", " ".join(paths)):
         try:
-            site.world.receiver.treat(path, {treatment: 3, "take": 1})
+            for path in paths:
+                site.world.receiver.treat(path, {treatment: 3, "take": 1})
             site.sleep(site.span())
         finally:
-            site.world.receiver.treat(path, None)
+            for path in paths:
+                site.world.receiver.treat(path, None)
 
 
 def heal(world: World) -> None:
-    """All of them take everything."""
-    for path in (*FRIENDLY, HOSTILE):
+    """All of them take everything, but for the one that never does."""
+    for path in (*FRIENDLY, HOSTILE, GROUPED, FALLBACK):
         world.receiver.treat(path, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.database import Statement
-from tests.simulation.statements import incidents, judging, ledger, outbox, scheduling, settling
+from tests.simulation.statements import bundling, incidents, judging, ledger, outbox, scheduling, settling
 
 STATEMENTS: dict[str, Statement] = {
     **scheduling.STATEMENTS,
@@ -11,5 +11,6 @@ STATEMENTS: dict[str, Statement] = {
     **incidents.STATEMENTS,
     **outbox.STATEMENTS,
     **ledger.STATEMENTS,
+    **bundling.STATEMENTS,
     **settling.STATEMENTS,
 }

@@ -1,4 +1,4 @@
-"""The ledger: writing rows, claiming them, suppressing what waits for a disabled channel."""
+"""The ledger: writing rows, claiming what leaves alone, suppressing what waits for a disabled channel."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from common.store import bundles, fallbacks, ledger, notifications
+from common.store import fallbacks, ledger, notifications
 from tests.simulation.database import Guard, Rows, Statement, Transaction
-from tests.simulation.statements.literals import items
+from tests.simulation.statements.literals import items, texts
 
-_NEW = ("ids", "orgs", "events", "incidents", "channels", "types", "reasons", "dues")
+_NEW = ("ids", "orgs", "events", "incidents", "channels", "types", "reasons", "dues", "routes", "groups")
 
 
 def _write(tx: Transaction, p: Any) -> Rows:
     known = {(row["event_id"], row["channel_id"]) for row in tx.rows("notifications").values()}
     columns = [items(p[name]) for name in _NEW]
-    for id_, org, event, incident, channel, type_, reason, due in zip(*columns, strict=True):
+    for id_, org, event, incident, channel, type_, reason, due, route, group in zip(*columns, strict=True):
         if not tx.lacks(Guard.LEDGER_KEY):
             if (event, channel) in known:
                 continue
@@ -26,12 +26,25 @@ def _write(tx: Transaction, p: Any) -> Rows:
             "id": id_, "no": tx.server.next_no(), "org_id": org, "event_id": event, "incident_id": incident,
             "channel_id": channel, "event_type": type_, "status": "pending" if reason is None else "suppressed",
             "reason": reason, "attempts": 0, "unknown": False, "next_attempt_at": datetime.fromisoformat(due),
-            "first_attempt_at": None, "token": None, "leased_until": None,
+            "first_attempt_at": None, "token": None, "leased_until": None, "route_id": route, "group_key": group,
+            "message_id": None, "sent_at": None,
         })  # fmt: skip
     return Rows()
 
 
-def _claimable(tx: Transaction, now: Any) -> list[dict[str, Any]]:
+def _group_states(tx: Transaction, p: Any) -> Rows:
+    found = Rows()
+    for channel, group in zip(items(p["channels"]), texts(p["groups"]), strict=True):
+        rows = [r for r in tx.rows("notifications").values() if (r["channel_id"], r["group_key"]) == (channel, group)]
+        waiting = max((r for r in rows if r["status"] == "pending"), key=lambda r: r["no"], default=None)
+        told_at = max((r["sent_at"] for r in rows if r["sent_at"] is not None), default=None)
+        if waiting is not None or told_at is not None:
+            next_at, attempts = (waiting["next_attempt_at"], waiting["attempts"]) if waiting else (None, None)
+            found.append((channel, group, next_at, attempts, told_at))
+    return found
+
+
+def claimable(tx: Transaction, now: Any) -> list[dict[str, Any]]:
     """In order of `no`: pending, due, not leased, and the oldest pending one of its (incident, channel)."""
     oldest: dict[tuple[str, str], int] = {}
     pending = [row for row in tx.rows("notifications").values() if row["status"] == "pending"]
@@ -47,20 +60,22 @@ def _claimable(tx: Transaction, now: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _lease(tx: Transaction, chosen: Iterable[tuple[dict[str, Any], str]], p: Any) -> Rows:
-    """`chosen` are rows with their tokens."""
+def lease(tx: Transaction, chosen: Iterable[tuple[dict[str, Any], str, str | None]], p: Any) -> Rows:
+    """`chosen` are rows with their tokens and messages."""
     claimed = Rows()
-    for row, token in chosen:
+    for row, token, message_id in chosen:
         first_attempt_at = row["first_attempt_at"] or p["now"]
         tx.put("notifications", row["id"], row | {
             "token": token, "leased_until": p["leased_until"], "attempts": row["attempts"] + 1,
             "first_attempt_at": first_attempt_at, "unknown": row["unknown"] or row["token"] is not None,
+            "message_id": message_id,
         })  # fmt: skip
         channel, event = tx.get("channels", row["channel_id"]), tx.get("events", row["event_id"])
         claimed.append((
             row["id"], row["org_id"], row["incident_id"], row["channel_id"], row["event_type"], row["attempts"] + 1,
             first_attempt_at, token, "webhook", channel["config"], channel["secrets"], channel["failures"],
             channel["failing_since"], event["id"], event["at"], event["snapshot"], event["correlation_id"],
+            message_id, row["route_id"],
         ))  # fmt: skip
     return claimed
 
@@ -68,15 +83,16 @@ def _lease(tx: Transaction, chosen: Iterable[tuple[dict[str, Any], str]], p: Any
 def _claim_healthy(tx: Transaction, p: Any, wanted: Callable[[dict[str, Any]], bool]) -> Rows:
     busy = dict(zip(p["busy"], p["busy_counts"], strict=True))
     chosen = []
-    for row in _claimable(tx, p["now"]):
+    for row in claimable(tx, p["now"]):
         channel = tx.get("channels", row["channel_id"])
-        if not wanted(row) or not channel["enabled"] or channel["failures"]:
+        alone = row["group_key"] is None and row["message_id"] is None
+        if not alone or not wanted(row) or not channel["enabled"] or channel["failures"]:
             continue
         taken = busy.get(row["channel_id"], 0)
         if taken < p["per_channel"] and len(chosen) < p["limit"] and tx.try_lock("notifications", row["id"]):
             busy[row["channel_id"]] = taken + 1
-            chosen.append((row, f"token-{tx.server.next_no()}"))
-    return _lease(tx, chosen, p)
+            chosen.append((row, f"token-{tx.server.next_no()}", None))
+    return lease(tx, chosen, p)
 
 
 def _claim_due(tx: Transaction, p: Any) -> Rows:
@@ -85,41 +101,6 @@ def _claim_due(tx: Transaction, p: Any) -> Rows:
 
 def _claim_named(tx: Transaction, p: Any) -> Rows:
     return _claim_healthy(tx, p, lambda row: row["id"] in p["ids"])
-
-
-def _no_bundles(_tx: Transaction, _p: Any) -> Rows:
-    """No channel here has groups or a cap."""
-    return Rows()
-
-
-def _look_failing(tx: Transaction, p: Any) -> Rows:
-    found = Rows()
-    for id_, channel in tx.rows("channels").items():
-        ready = channel["retry_at"] is None or channel["retry_at"] <= p["now"]
-        if not channel["failures"] or not channel["enabled"] or not ready or not tx.try_lock("channels", id_):
-            continue
-        trials = [row for row in _claimable(tx, p["now"]) if row["channel_id"] == id_]
-        for row in sorted(trials, key=lambda row: (row["next_attempt_at"], row["no"]))[:1]:
-            tried_in = row["id"] if row["attempts"] else None
-            trial = (row["id"], row["no"], row["incident_id"], None, tried_in, row["next_attempt_at"], 0)
-            found.append((id_, None, None, None, 0, *trial))
-    return found
-
-
-def _take(tx: Transaction, p: Any) -> Rows:
-    chosen = []
-    for id_, token in zip(p["ids"], p["tokens"], strict=True):
-        row = tx.get("notifications", id_)
-        free = row["leased_until"] is None or row["leased_until"] <= p["now"] or tx.lacks(Guard.CLAIM_LEASE)
-        if row["status"] == "pending" and free and tx.try_lock("notifications", id_):
-            chosen.append((row, token))
-    return _lease(tx, chosen, p)
-
-
-def _count(tx: Transaction, p: Any) -> Rows:
-    for id_, retry_at in zip(p["channels"], p["retries"], strict=True):
-        tx.put("channels", id_, tx.get("channels", id_) | {"retry_at": retry_at})
-    return Rows()
 
 
 def _suppress_disabled(tx: Transaction, p: Any) -> Rows:
@@ -149,14 +130,10 @@ def _no_fallbacks(_tx: Transaction, _p: Any) -> Rows:
 
 STATEMENTS: dict[str, Statement] = {
     ledger._WRITE: _write,
+    ledger._GROUPS: _group_states,
     notifications._CLAIM_DUE: _claim_due,
     notifications._CLAIM_NAMED: _claim_named,
-    bundles._LOOK: _no_bundles,
-    bundles._CHANNELS_OF: _no_bundles,
     notifications._WAITING: _waiting,
-    bundles._LOOK_FAILING: _look_failing,
-    bundles._TAKE: _take,
-    bundles._COUNT: _count,
     notifications._SUPPRESS_DISABLED: _suppress_disabled,
     fallbacks._TARGETS: _no_fallbacks,
 }

@@ -38,8 +38,13 @@ def _take(tx: Transaction, p: Any) -> Rows:
     return Rows(taken[: p["limit"]])
 
 
-def _no_rules(_tx: Transaction, _p: Any) -> Rows:
-    """Nobody made a route or a silence."""
+def _routes(tx: Transaction, p: Any) -> Rows:
+    """Those of the schedule: none, or one for what is grouped and one for the rest."""
+    return Rows(row for row in tx.rows("routes").values() if row[0] in items(p["orgs"]))
+
+
+def _no_silences(_tx: Transaction, _p: Any) -> Rows:
+    """Nobody made one."""
     return Rows()
 
 
@@ -62,13 +67,12 @@ def _number(tx: Transaction, p: Any) -> Rows:
 
 def _unnumbered(tx: Transaction, p: Any) -> Rows:
     # All that has no number: `since` compares ids, which are of real time here.
-    found = Rows()
-    for event in tx.rows("events").values():
-        if event["seq"] is None:
-            held = tx.lacks(Guard.ORGANIZATION_HOLD) or tx.try_lock("organizations", event["org_id"])
-            if (event["incident_id"], held) not in found:
-                found.append((event["incident_id"], held))
-    return Rows(found[: p["limit"]])
+    stray = [event for event in tx.rows("events").values() if event["seq"] is None][: p["limit"]]
+    found: dict[str, bool] = {}
+    for event in stray:
+        held = tx.lacks(Guard.ORGANIZATION_HOLD) or tx.try_lock("organizations", event["org_id"])
+        found[event["incident_id"]] = held
+    return Rows((incident, held, len(stray)) for incident, held in found.items())
 
 
 def _announcements(tx: Transaction, p: Any) -> Any:
@@ -89,7 +93,8 @@ def _pin(tx: Transaction, p: Any) -> Rows:
 
 def _heard(tx: Transaction, p: Any) -> Rows:
     rows = sorted(_announcements(tx, p), key=lambda row: row["no"])
-    return Rows((row["incident_id"], row["channel_id"], row["status"], row["unknown"], None, None) for row in rows)
+    columns = ("incident_id", "channel_id", "status", "unknown", "route_id", "group_key")
+    return Rows(tuple(row[column] for column in columns) for row in rows)
 
 
 def _channels(tx: Transaction, p: Any) -> Rows:
@@ -114,8 +119,8 @@ STATEMENTS: dict[str, Statement] = {
     outbox._UNNUMBERED: _unnumbered,
     outbox._PIN_ANNOUNCEMENTS: _pin,
     outbox._ANNOUNCEMENTS: _heard,
-    route_books._ROUTES: _no_rules,
-    route_books._SILENCES: _no_rules,
+    route_books._ROUTES: _routes,
+    route_books._SILENCES: _no_silences,
     route_books._CHANNELS: _channels,
     outbox._DELETE: _delete,
 }

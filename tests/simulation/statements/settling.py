@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.store import notices, settlements
+from common.store import notices, reminders, settlements
 from tests.simulation.database import Guard, Rows, Statement, Transaction
 
 
@@ -15,9 +15,9 @@ def _lock_channels(tx: Transaction, p: Any) -> Rows:
 
 
 def _settle(tx: Transaction, p: Any) -> Rows:
-    names = ("ids", "tokens", "statuses", "reasons", "unknowns", "nexts")
+    names = ("ids", "tokens", "statuses", "reasons", "unknowns", "nexts", "sents")
     settled = Rows()
-    for id_, token, status, reason, unknown, next_at in zip(*(p[name] for name in names), strict=True):
+    for id_, token, status, reason, unknown, next_at, sent_at in zip(*(p[name] for name in names), strict=True):
         row = tx.get("notifications", id_)
         if row["token"] != token and not tx.lacks(Guard.LEASE_TOKEN):
             continue
@@ -25,6 +25,7 @@ def _settle(tx: Transaction, p: Any) -> Rows:
         tx.put("notifications", id_, row | {
             "status": status, "reason": reason, "unknown": row["unknown"] or unknown,
             "next_attempt_at": next_at or row["next_attempt_at"], "token": None, "leased_until": None,
+            "sent_at": sent_at,
         })  # fmt: skip
         settled.append((id_,))
     return settled
@@ -57,7 +58,8 @@ def _save_health(tx: Transaction, p: Any) -> Rows:
 
 def _make_due(tx: Transaction, p: Any) -> Rows:
     for id_, row in tx.rows("notifications").items():
-        waits = row["status"] == "pending" and row["next_attempt_at"] > p["now"] and row["token"] is None
+        tried = row["first_attempt_at"] is not None and row["token"] is None
+        waits = row["status"] == "pending" and row["next_attempt_at"] > p["now"] and tried
         if row["channel_id"] in p["channels"] and waits and tx.try_lock("notifications", id_):
             tx.put("notifications", id_, row | {"next_attempt_at": p["now"]})
     return Rows()
@@ -103,7 +105,13 @@ def _gone_channels(tx: Transaction, p: Any) -> Rows:
     return Rows((id_, tx.get("channels", id_)["org_id"], "hook") for id_ in p["ids"])
 
 
+def _no_reminders(_tx: Transaction, _p: Any) -> Rows:
+    """No route here repeats."""
+    return Rows()
+
+
 STATEMENTS: dict[str, Statement] = {
+    reminders._PLAN: _no_reminders,
     notices._MOVE_ROUTING: _move_routing,
     notices._CHANNELS: _gone_channels,
     settlements._LOCK_CHANNELS: _lock_channels,

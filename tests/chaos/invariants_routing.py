@@ -1,0 +1,164 @@
+"""A2 to A5: the ledger holds what the routes say and no more; silences, groups, fallbacks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from tests.chaos.events import Webhook
+from tests.chaos.expectations import BEGINNINGS, REMINDER, Expectations, Standing, standing
+from tests.chaos.facts import FOREVER, Facts, Row
+from tests.chaos.finding import Finding
+from tests.chaos.reasons import delays_messages
+from tests.chaos.routing import QUIET, REMIND_EVERY_S, Part
+
+#: A message's id is this and its ledger rows' message, or its one row's own id.
+_PREFIX = "msg_"
+_BLUR_S = 1.0
+#: A reminder or the settlement of a silence comes so late at the most, in a time without any trouble.
+_LATE_S = 30.0
+
+
+def message_id(row: Row) -> str:
+    """The webhook-id under which a ledger row leaves."""
+    return f"{_PREFIX}{row.get('message') or row['id']}"
+
+
+def routes_are_kept(facts: Facts) -> Finding:
+    """A2. What has to be told is I5's; here is all that must not be, and the rows beyond."""
+    finding = Finding()
+    expected = Expectations(facts)
+    known = set()
+    for due in expected.all():
+        known.add((due.event["id"], due.channel.id))
+        row = expected.rows.get((due.event["id"], due.channel.id))
+        finding.applicable += 1
+        if Standing.TOLD in due.standings or (row is not None and standing(row) in due.standings):
+            continue
+        what = f"{due.event['type']} of incident {due.event['incident']} on {due.channel.path}"
+        is_ = "has no ledger row" if row is None else f"is {row['status']} ({row['reason']})"
+        finding.break_(f"{what} {is_}, and should be {' or '.join(due.standings)}")
+    paths = {channel.id: channel.path for channel in facts.run.channels}
+    for (event, channel), row in expected.rows.items():
+        if (event, channel) not in known:
+            finding.break_(f"ledger row {row['id']} tells {paths.get(channel, channel)} of an event {event} that no "
+                           "route leads there")  # fmt: skip
+    _reminders(facts, expected, finding)
+    return finding
+
+
+def _reminders(facts: Facts, expected: Expectations, finding: Finding) -> None:
+    """What stays open long after it was told is brought to mind."""
+    grouped = {channel.id for channel in facts.run.channels if channel.part == Part.GROUPED}
+    last: dict[str, float] = {}
+    for row in facts.tables["notifications"]:
+        if row["channel"] in grouped and row["status"] == "sent" and row["event_type"] in (*BEGINNINGS, REMINDER):
+            last[row["incident"]] = max(row["sent_at"], last.get(row["incident"], 0.0))
+    for incident in facts.tables["incidents"]:
+        if incident["id"] not in last or expected.team(incident) == QUIET:
+            continue
+        due, ended = last[incident["id"]] + REMIND_EVERY_S, incident["resolved_at"] or facts.ended
+        if facts.calm(due, ended, _LATE_S, delays_messages) is not None:
+            finding.break_(f"incident {incident['id']} is open since {incident['opened_at'] - facts.run.at:.1f} s and "
+                           "was not brought to mind", lost=True)  # fmt: skip
+
+
+def silences_are_kept(facts: Facts) -> Finding:
+    """A3. That what is still wrong is announced at the end, and in time, is I5's."""
+    finding = Finding()
+    expected = Expectations(facts)
+    first: dict[str, Webhook] = {}
+    for hook in facts.webhooks:
+        for incident, _ in hook.told:
+            first.setdefault(incident, hook)
+    for incident in facts.tables["incidents"]:
+        if expected.team(incident) != QUIET:
+            continue
+        fate = expected.fate(incident)
+        finding.applicable += not fate.told or fate.until is not None
+        hook = first.get(incident["id"])
+        if hook is None:
+            continue
+        at = hook.at - facts.run.at
+        if not fate.told:
+            finding.break_(
+                f"incident {incident['id']} began and ended in a silence, and {hook.path} was told at {at:.1f} s"
+            )
+        elif fate.until is not None and hook.at < fate.until - _BLUR_S:
+            ends = fate.until - facts.run.at
+            finding.break_(
+                f"{hook.path} was told of incident {incident['id']} at {at:.1f} s, silenced until {ends:.1f} s"
+            )
+    stored = {row["id"]: row for row in facts.tables.get("silences", [])}
+    for silence in facts.silences:
+        if silence.id not in stored:
+            finding.break_(f"silence {silence.id} was acknowledged and is gone", lost=True)
+    for row in stored.values():
+        late = facts.calm(row["ends_at"], row["settled_at"] or facts.ended, _LATE_S, delays_messages)
+        if late is not None:
+            finding.break_(
+                f"silence {row['id']} was over at {row['ends_at'] - facts.run.at:.1f} s and not settled then"
+            )
+    return finding
+
+
+def groups_are_whole(facts: Facts) -> Finding:
+    """A4."""
+    finding = Finding()
+    expected = Expectations(facts)
+    teams = {incident["id"]: expected.team(incident) for incident in facts.tables["incidents"]}
+    grouped = {channel.path: channel.id for channel in facts.run.channels if channel.part == Part.GROUPED}
+    entries: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for row in sorted(facts.tables["notifications"], key=lambda row: row.get("no", 0)):
+        if row["channel"] in grouped.values():
+            entries[message_id(row)].append((row["incident"], f"incident.{row['event_type']}"))
+    bodies: dict[str, set[str]] = defaultdict(set)
+    for hook in facts.webhooks:
+        bodies[hook.webhook_id].add(hook.digest)
+        if hook.path not in grouped:
+            if hook.entries and len(hook.told) > 1:
+                finding.break_(f"{hook.path} was told of {len(hook.told)} events at once by {hook.webhook_id}")
+            continue
+        finding.applicable += 1
+        if list(hook.told) != entries[hook.webhook_id]:
+            finding.break_(f"{hook.webhook_id} told {list(hook.told)}, and the ledger says {entries[hook.webhook_id]}")
+        if len({teams.get(incident) for incident, _ in hook.told}) > 1:
+            finding.break_(f"{hook.webhook_id} tells of more than one group")
+        if (hook.type == "incident.group") != (len(hook.told) > 1):
+            finding.break_(f"{hook.webhook_id} has type {hook.type} and tells of {len(hook.told)} events")
+    for webhook_id, found in bodies.items():
+        if len(found) > 1:
+            finding.break_(f"{webhook_id} came with {len(found)} different bodies")
+    together = sum(len(rows) > 1 for rows in entries.values())
+    if together:
+        finding.explained.append(f"{together} messages told of several events, the longest of "
+                                 f"{max(map(len, entries.values()))}")  # fmt: skip
+    return finding
+
+
+def fallbacks_hear(facts: Facts) -> Finding:
+    """A5."""
+    finding = Finding()
+    parts = {channel.id: channel.part for channel in facts.run.channels}
+    paths = {channel.path: channel.part for channel in facts.run.channels}
+    dead = {
+        row["incident"]
+        for row in facts.tables["notifications"]
+        if parts.get(row["channel"]) == Part.REFUSING and row["status"] == "dead" and row["event_type"] in BEGINNINGS
+    }
+    refused_at: dict[str, float] = {}
+    heard_at: dict[str, float] = {}
+    for hook in facts.webhooks:
+        for incident, _ in hook.told:
+            if paths[hook.path] == Part.REFUSING:
+                refused_at.setdefault(incident, hook.at)
+            elif paths[hook.path] == Part.FALLBACK and hook.heard:
+                heard_at.setdefault(incident, hook.at)
+    for incident in dead | heard_at.keys():
+        finding.applicable += 1
+        if incident not in heard_at:
+            finding.break_(f"incident {incident} died at its channel, and the fallback never heard of it", lost=True)
+        elif incident not in dead:
+            finding.break_(f"the fallback heard of incident {incident}, which did not die anywhere")
+        elif heard_at[incident] < refused_at.get(incident, FOREVER):
+            finding.break_(f"the fallback heard of incident {incident} before it was refused")
+    return finding
