@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=int, help="how long is measured")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (2)")
     parser.add_argument("--target", choices=("auto", "nginx", "asyncio"), default="auto", help="what is watched")
-    parser.add_argument("--json", type=Path, help="where the numbers go (bench/results/<date>-<scenario>.json)")
+    parser.add_argument("--json", type=Path, help="where the numbers go (bench/results/<time>-<scenario>.json)")
     return parser
 
 

@@ -92,7 +92,8 @@ def _detection(kept: Kept) -> str:
     facts = [
         ["coverage", f"{load['coverage']:.2%} of {load['checks']['due']:,}"],
         ["lag p50 / p99 / max", " / ".join(f"{lag:,.0f} ms" for lag in lags if lag is not None)],
-        ["bytes per stored check, all included", f"{load['bytes_per_check']:.0f}"],
+        ["bytes per stored check, with its index", f"{load['bytes_per_check']:.0f}"],
+        ["write-ahead log per check (recycled)", f"{load['wal_bytes_per_check']:.0f} bytes"],
         *([f"cores, memory: {role}", f"{load['cpu_s'][role] / load['seconds']:.2f}, {size:.0f} MB"]
           for role, size in load["memory_peak_mb"].items()),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The kept results: bench/results/<date>-<scenario>.json."""
+"""The kept results: bench/results/<time>-<scenario>.json."""
 
 from __future__ import annotations
 

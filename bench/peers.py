@@ -24,7 +24,7 @@ from bench.stack import ROOT, end
 from bench.target import Target, start_target
 
 PEER_STEPS = (500, 1_000, 1_500, 2_000, 2_500, 3_000, 3_500, 4_000, 4_500, 5_000)
-STEPS = (5_000, 6_500, 8_000, 9_500, 10_000, 10_500, 11_000)
+STEPS = (1_000, 2_000, 3_000, 5_000, 6_500, 8_000, 9_500, 10_000, 10_500, 11_000)
 
 
 @dataclass(frozen=True, slots=True)

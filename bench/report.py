@@ -141,7 +141,7 @@ def _yes(value: bool) -> str:  # noqa: FBT001 - it is what is shown
 def save(path: Path | None, scenario: str, facts: dict[str, Any], content: dict[str, Any]) -> Path:
     """Write the JSON; where it is."""
     now = utc_now()
-    path = path or RESULTS / f"{now:%Y-%m-%d}-{scenario}.json"
+    path = path or RESULTS / f"{now:%Y-%m-%dT%H%M}-{scenario}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {"scenario": scenario, "at": now.isoformat(timespec="seconds"), "machine": facts, **content}
     path.write_text(json.dumps(_rounded(document), indent=2) + "\n", encoding="utf-8")
