@@ -60,13 +60,14 @@ def row(report: Report) -> Row:
 
 def table(kept: dict[str, Row]) -> str:
     """Faults down, invariants across: ✓ held, · there was nothing to check, else how often it was broken."""
-    head = ["fault", "times", *INVARIANTS, *_TOTALS[1:]]
-    lines = [head, ["---", "---:", *[":-:"] * len(INVARIANTS), *["---:"] * (len(_TOTALS) - 1)]]
+    head = ["fault", "times", *INVARIANTS, "outages judged by I2", *_TOTALS[1:]]
+    lines = [head, ["---", "---:", *[":-:"] * len(INVARIANTS), *["---:"] * len(_TOTALS)]]
     for name in sorted(kept, key=lambda name: (name in FAULTS, list(FAULTS).index(name) if name in FAULTS else 0)):
         found = kept[name]
         marks = [_mark(found, invariant) for invariant in INVARIANTS]
         times = sum(found["faults"].values())
-        lines.append([name, f"{times:,}", *marks, *(f"{found['totals'][total]:,}" for total in _TOTALS[1:])])
+        judged = f"{found['checked']['I2']:,}"
+        lines.append([name, f"{times:,}", *marks, judged, *(f"{found['totals'][total]:,}" for total in _TOTALS[1:])])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
