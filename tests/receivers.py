@@ -186,7 +186,8 @@ class SlackReceiver(HttpReceiver):
     type_ = "slack"
 
     def check_body(self, body: Any, received: Received) -> None:
-        assert body.keys() <= {"text", "blocks", "unfurl_links", "unfurl_media"}
+        assert body.keys() == {"text", "blocks", "mrkdwn", "link_names", "unfurl_links", "unfurl_media"}
+        assert not any(body[name] for name in ("mrkdwn", "link_names", "unfurl_links", "unfurl_media"))
         assert 1 <= len(body["blocks"]) <= 50
         assert len(json.dumps(body, ensure_ascii=False)) < 13_000 * 2
         texts = [body["text"]]
@@ -194,7 +195,13 @@ class SlackReceiver(HttpReceiver):
             assert block["type"] in {"section", "context"}
             found = [block["text"]] if block["type"] == "section" else block["elements"]
             for text in found:
-                assert text.keys() == {"type", "text"} and text["type"] == "mrkdwn"
+                if text["type"] == "mrkdwn":  # nothing from outside: our own links and no more
+                    assert text.keys() == {"type", "text"}
+                    assert re.fullmatch(r"<[^>|]+\|Incident>( · <[^>|]+\|Acknowledge>)?", text["text"])
+                else:
+                    assert text.keys() == {"type", "text", "emoji"}
+                    assert text["type"] == "plain_text"
+                    assert "<" not in text["text"]
                 assert 1 <= len(text["text"]) <= 3_000
                 texts.append(text["text"])
         assert sum(map(len, texts)) < 13_000

@@ -119,4 +119,4 @@ def _plain(text: str, *, emoji: bool = False) -> dict[str, Any]:
 def _escape(value: str) -> str:
     """Slack's three control characters; and what reads only the fallback text (Mattermost) finds nobody to mention."""
     cut = value[:_VALUE_CHARS].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return cut.replace("@", "@\u200b")
+    return cut.replace("@", "@\u2060")
