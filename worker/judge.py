@@ -70,15 +70,13 @@ def fold(key: VoteKey, stored: StoredVote | None, judged: Iterable[Judged]) -> F
     if stored is not None and outcome.counted:
         last = outcome.counted[-1]
         outcome.update = VoteUpdate(key, stored.version, vote, last.result.slow, last.result.observation.verdict)
-        outcome.decides = outcome.changed or _disagrees(vote, stored.state, last.config)
+        outcome.decides = outcome.changed or _disagrees(vote, stored.state)
     return outcome
 
 
-def _disagrees(vote: Vote, state: Health, config: MonitorConfig) -> bool:
-    """Whether a location that was outvoted may have its way by now: the others may have gone stale meanwhile."""
-    if len(config.locations) < 2 or vote.health in (Health.PENDING, Health.RELEASED):
-        return False
-    return vote.health is not state
+def _disagrees(vote: Vote, state: Health) -> bool:
+    """Whether a location that was outvoted may have its way by now: the others may have gone stale or been removed."""
+    return vote.health is not state and vote.health not in (Health.PENDING, Health.RELEASED)
 
 
 def _counted(item: Judged) -> Counted:
@@ -105,11 +103,12 @@ def _next_slot_ms(result: Result, config: MonitorConfig) -> int:
 
 @dataclass(slots=True)
 class Ruling:
-    """What a monitor's changed votes lead to."""
+    """What a monitor's changed votes lead to. `incident` is the one it concerns: with an opening, whichever is open."""
 
     facts: MonitorFacts
     conclusion: Conclusion
     cause: Judged
+    incident: str | None = None
     opening: Opening | None = None
     alteration: Alteration | None = None
 
@@ -137,7 +136,7 @@ def rule(facts: MonitorFacts, votes: Sequence[Vote], cause: Judged) -> Ruling | 
         return None
     if conclusion.change is not None and cause.result.observation.verdict not in _SEEN[conclusion.change]:
         return None
-    ruling = Ruling(facts, conclusion, cause)
+    ruling = Ruling(facts, conclusion, cause, facts.open_incident)
     if conclusion.change is Change.OPENED:
         ruling.opening = _opening(facts, conclusion, cause)
     elif conclusion.change is not None and facts.open_incident is not None:

@@ -188,18 +188,21 @@ class Writer:
             if (ruling := rule(fact, all_votes.get(no, []), causes[no])) is not None
         ]
         opened = incidents.open_all(connection, [r.opening for r in rulings if r.opening])
+        for ruling in rulings:
+            if ruling.opening is not None:
+                ruling.incident = opened[ruling.opening.org_id, ruling.opening.dedup_key]
         incidents.alter_all(connection, [r.alteration for r in rulings if r.alteration])
-        updates = [self._state_update(r, opened, causes[r.facts.monitor_no]) for r in rulings]
+        updates = [self._state_update(r, causes[r.facts.monitor_no]) for r in rulings]
         if updates:
             votes.save_states(connection, updates)
         return rulings
 
     @staticmethod
-    def _state_update(ruling: Ruling, opened: dict[tuple[str, str], str], cause: Judged) -> StateUpdate:
+    def _state_update(ruling: Ruling, cause: Judged) -> StateUpdate:
         facts, change = ruling.facts, ruling.conclusion.change
-        open_incident, last_resolved = facts.open_incident, facts.last_resolved
+        open_incident, last_resolved = ruling.incident, facts.last_resolved
         if ruling.opening is not None:
-            open_incident, last_resolved = opened[facts.org_id, ruling.opening.dedup_key], None
+            last_resolved = None
         elif change is Change.RESOLVED:
             open_incident = None
         if open_incident is None and change is None:
@@ -229,7 +232,7 @@ class Writer:
             self._logger.info(
                 "incident_changed",
                 change=change.value,
-                incident_id=ruling.opening.id if ruling.opening else ruling.facts.open_incident,
+                incident_id=ruling.incident,
                 **_ids(ruling.cause),
             )
 

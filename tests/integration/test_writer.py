@@ -533,6 +533,18 @@ def test_what_a_silent_location_held_open_is_resolved_by_the_others(bench: Bench
     assert bench.events() == ["opened", "resolved"]
 
 
+def test_what_a_removed_location_held_open_is_resolved_by_the_one_that_remains(bench: Bench, far: int) -> None:
+    near = bench.seed.location()
+    number = bench.monitor(locations=[near, far], failure_threshold=1, quorum=1)
+    both(bench, number, 1, U, (far, D))
+    assert bench.events() == ["opened"]
+    with bench.databases.api.begin(bench.seed.org_id) as connection:
+        votes.set_locations(connection, monitor_no=number, locations=[near], config_floor=0)
+    bench.configs[number] = replace(bench.configs[number], locations=(near,))
+    both(bench, number, 2, U, None)
+    assert bench.events() == ["opened", "resolved"]
+
+
 def test_resolved_by_hand_with_a_quorum_reopens_with_the_quorum_and_says_so(bench: Bench, far: int) -> None:
     third = bench.seed.location("third")
     near = bench.seed.location()

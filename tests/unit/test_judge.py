@@ -113,7 +113,8 @@ DISAGREEING = [
     ((1, 2), Health.UP, Health.DOWN, U, True),  # the one that kept it down may have gone stale
     ((1, 2), Health.DOWN, Health.DOWN, D, False),  # agreed: the common case costs nothing
     ((1, 2), Health.UP, Health.UP, U, False),
-    ((1,), Health.DOWN, Health.UP, D, False),  # a single location has nobody to disagree with
+    ((1,), Health.UP, Health.DOWN, U, True),  # the location that kept it down was removed
+    ((1,), Health.DOWN, Health.DOWN, D, False),
     ((1, 2), Health.RELEASED, Health.DOWN, D, False),
 ]
 
