@@ -1,4 +1,4 @@
-"""Judges a history against the invariants I1 to I11 and A1 to A5; pure: events in, report out.
+"""Judges a history against the invariants I1 to I11, L1 and A1 to A8; pure: events in, report out.
 
 It reads `Final.tables`, rows as tests/chaos/final.py writes them: monitors, incidents, incident_events, notifications,
 outbox, monitor_states, results, lease_writes, queues, acks. Moments are Unix seconds, slots milliseconds. Every
@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos import (
+    accounting,
     invariants_alerts,
     invariants_delivery,
     invariants_incidents,
+    invariants_limits,
     invariants_platform,
     invariants_routing,
+    recovery,
 )
 from tests.chaos.events import Event
 from tests.chaos.facts import Facts, gather
@@ -31,14 +34,18 @@ INVARIANTS: dict[str, tuple[str, Callable[[Facts], Finding]]] = {
     "I6": ("duplicates only where something died or broke, under the same id", invariants_delivery.duplicates),
     "I7": ("what was told last is how it is", invariants_delivery.last_told_is_true),
     "I8": ("one result per monitor and slot", invariants_platform.one_result_per_slot),
-    "I9": ("slots are missing only while something is broken", invariants_platform.coverage),
+    "I9": ("every slot is accounted for, missing only for a reason", accounting.slots_are_accounted_for),
     "I10": ("nobody writes under an old epoch", invariants_platform.epochs),
     "I11": ("afterwards everything is empty and flat", invariants_platform.convergence),
+    "L1": ("checks are made again in time after what was lost", recovery.checks_go_on),
     "A1": ("an acknowledged alert is one incident, a repeat none", invariants_alerts.alerts_are_incidents),
     "A2": ("the ledger holds what the routes say, and no more", invariants_routing.routes_are_kept),
     "A3": ("what is silenced is not told before its silence ends", invariants_routing.silences_are_kept),
     "A4": ("a message is of one group and always the same", invariants_routing.groups_are_whole),
     "A5": ("a fallback hears what died, and nothing else", invariants_routing.fallbacks_hear),
+    "A6": ("a cooldown holds, and what is wrong at its end is told", invariants_limits.cooldowns_hold),
+    "A7": ("a channel gets no more messages than its cap allows", invariants_limits.caps_are_kept),
+    "A8": ("an acknowledgement survives, and ends in time", invariants_limits.acknowledgements_hold),
 }
 
 
@@ -49,6 +56,8 @@ class Report:
     findings: dict[str, Finding]
     totals: dict[str, int]
     faults: dict[str, int] = field(default_factory=dict)
+    #: Seconds until checks were made again, by what was promised (tests/chaos/recovery.py).
+    recoveries: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def violations(self) -> list[str]:
@@ -74,4 +83,4 @@ def check(events: Sequence[Event]) -> Report:
         "false incidents": len(findings["I3"].violations),
         "duplicates": findings["I6"].applicable,
     }
-    return Report(findings, totals, facts.faults)
+    return Report(findings, totals, facts.faults, recovery.by_promise(facts))

@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-_SIZE_MB = 1500
 #: What the file system itself may need of it while we take the rest (bytes).
 _MARGIN = 1 << 20
 
@@ -17,9 +16,10 @@ _MARGIN = 1 << 20
 class SmallDisk:
     """A file with a file system, mounted at `folder` while used with `with`; only root may do that."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, image: Path, size_mb: int) -> None:
         self._folder = folder
-        self._image = folder.with_name("disk.img")
+        self._image = image
+        self._size_mb = size_mb
         self._filler = folder / "filler"
         self.problem = "this run has none"
 
@@ -40,6 +40,10 @@ class SmallDisk:
             while True:
                 file.write(bytes(4096))
 
+    def free(self) -> int:
+        """Bytes that are left of it."""
+        return shutil.disk_usage(self._folder).free
+
     def relieve(self) -> None:
         """Give it back."""
         self._filler.unlink(missing_ok=True)
@@ -50,7 +54,7 @@ class SmallDisk:
             return "only root can mount one"
         self._folder.mkdir()
         with self._image.open("wb") as file:
-            file.truncate(_SIZE_MB << 20)
+            file.truncate(self._size_mb << 20)
         for command in (
             ("mkfs.ext4", "-q", "-m", "0", str(self._image)),
             ("mount", "-o", "loop", str(self._image), str(self._folder)),

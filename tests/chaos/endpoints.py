@@ -1,7 +1,8 @@
 """The watched endpoints, in a process of their own: `python -m tests.chaos.endpoints <history>`.
 
-It prints its port. `POST /-/begin` brings the scripts and starts them, `POST /-/settle` ends them: each endpoint is
-up from then on, or down for good. Every change is written into the history as it takes effect.
+It prints its port and that of its name server, which knows a name for each path. `POST /-/begin` brings the scripts
+and starts them, `POST /-/settle` ends them: each endpoint is up from then on, or down for good. Every change is written
+into the history as it takes effect, and which checks came.
 """
 
 from __future__ import annotations
@@ -17,15 +18,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 
-from tests.chaos.events import Fault, History, Truth
-from tests.chaos.timeline import Script
+from tests.chaos.events import Fault, History, Probed, Truth
+from tests.chaos.timeline import Script, host_of
+from tests.dns_server import DnsServer, Zone
 
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 _BROKEN = b"HTTP/1.1 503 Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _HANG_S = 10.0
+#: A path that is slow, and up.
+TARPIT, _TARPIT_S = "/tarpit", 2.5
+#: So many paths have names, which are to be asked for again after so long.
+_NAMES, _TTL_S = 1_000, 2
 
 #: If we ourselves stand still for so long, what our endpoints did meanwhile is not what the history says (seconds).
 _LAG_S = 0.4
+
+#: So often the checks that came are written down (seconds).
+_NOTE_EVERY_S = 0.25
+_TRACE = "\r\ntraceparent: 00-"
+_TRACE_CHARS = 16
 
 
 @dataclass(slots=True)
@@ -44,6 +55,7 @@ class Endpoints:
         self._history = history
         self._paths: dict[str, Endpoint] = {}
         self._players: list[asyncio.Task[None]] = []
+        self._came: list[tuple[float, str, str]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, one request."""
@@ -55,6 +67,11 @@ class Endpoints:
                     int(line[15:]) for line in head.split("\r\n") if line.lower().startswith("content-length")
                 )
                 self._order(path, await reader.readexactly(length))
+            elif (found := head.lower().find(_TRACE)) >= 0:
+                begin = found + len(_TRACE)
+                self._came.append((time.time(), path, head[begin : begin + _TRACE_CHARS].lower()))
+            if path == TARPIT:
+                await asyncio.sleep(_TARPIT_S)
             await self._answer(self._paths.get(path), writer)
         writer.close()
 
@@ -95,6 +112,16 @@ class Endpoints:
         if was_up != (mode == "up"):
             self._history.add(Truth(time.time(), endpoint.monitor, up=mode == "up"))
 
+    async def note_checks(self) -> None:
+        """Write down which checks came, some at a time."""
+        while True:
+            await asyncio.sleep(_NOTE_EVERY_S)
+            came, self._came = self._came, []
+            if came:
+                now = time.time()
+                moments, paths, traces = zip(*came, strict=True)
+                self._history.add(Probed(now, paths, traces, tuple(round((now - at) * 1000) for at in moments)))
+
     async def watch_ourselves(self) -> None:
         """Write down when we stood still: then an endpoint may have looked down though it was up."""
         while True:
@@ -112,10 +139,13 @@ async def _main(history: Path) -> None:
         os.setpriority(os.PRIO_PROCESS, 0, -10)  # who says what is true must not be the one that is late
     endpoints = Endpoints(History(history))
     server = await asyncio.start_server(endpoints.serve, "127.0.0.1", 0, backlog=1024)
-    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    zones = {host_of(f"/m{number}"): Zone(("127.0.0.1",), ttl=_TTL_S) for number in range(_NAMES)}
+    names = await DnsServer(zones).start()
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]} {names.address.rpartition(':')[2]}\n")
     sys.stdout.flush()
     async with asyncio.TaskGroup() as group:
         group.create_task(endpoints.watch_ourselves())
+        group.create_task(endpoints.note_checks())
         group.create_task(server.serve_forever())
 
 

@@ -10,7 +10,7 @@ import json
 import threading
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,10 @@ class Truth:
     kind: ClassVar[str] = "truth"
 
 
+#: What came of a fault, as its end says: it took hold; it never did, and excuses nothing; its tool failed half-way.
+TOOK_HOLD, IN_VAIN, BROKEN_OFF = "", "in vain", "broken off"
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A fault begins or ends; a momentary one (a kill) begins and ends at once. `detail` is for people."""
@@ -81,6 +85,7 @@ class Fault:
     begins: bool
     target: str = ""
     detail: str = ""
+    outcome: str = TOOK_HOLD
     kind: ClassVar[str] = "fault"
 
 
@@ -138,6 +143,18 @@ class Silenced:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """Somebody has acknowledged an incident until `until`: `status` of the answer, None when none came."""
+
+    at: float
+    answered_at: float
+    incident: str
+    until: float
+    status: int | None
+    kind: ClassVar[str] = "acknowledged"
+
+
+@dataclass(frozen=True, slots=True)
 class Webhook:
     """A request that reached the sink. `accepted`: a whole 2xx was sent; `ambiguous`: 2xx began, then was cut off.
 
@@ -169,6 +186,20 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
+class Probed:
+    """Checks that reached the endpoints shortly before `at`: paths, the first half of each trace id, how long before.
+
+    A trace id names one check: a monitor's slot.
+    """
+
+    at: float
+    paths: tuple[str, ...]
+    traces: tuple[str, ...]
+    before_ms: tuple[int, ...]
+    kind: ClassVar[str] = "probed"
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """What a process used at a moment."""
 
@@ -189,10 +220,10 @@ class Final:
     kind: ClassVar[str] = "final"
 
 
-Event = Run | Phase | Truth | Fault | Death | Write | Signal | Silenced | Webhook | Sample | Final
-_KINDS: dict[str, type[Any]] = {
-    kind.kind: kind for kind in (Run, Phase, Truth, Fault, Death, Write, Signal, Silenced, Webhook, Sample, Final)
-}
+Event = (
+    Run | Phase | Truth | Fault | Death | Write | Signal | Silenced | Acknowledged | Webhook | Probed | Sample | Final
+)
+_KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in get_args(Event)}
 
 
 class History:

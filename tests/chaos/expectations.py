@@ -12,18 +12,27 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tests.chaos.events import ChannelSpec
-from tests.chaos.facts import FOREVER, Facts, Row
+from tests.chaos.facts import FOREVER, Facts, Row, Span
 from tests.chaos.quiet import Quiet
 from tests.chaos.reasons import delays_messages
-from tests.chaos.routing import QUIET, REFUSED, Part
+from tests.chaos.routing import COOLDOWN_S, COOLING, QUIET, REFUSED, Part
 
 #: Events that are told; a reminder is the business of the route that asks for it.
-BEGINNINGS, ENDS, REMINDER = ("opened", "escalated"), ("acknowledged", "resolved"), "reminder"
-TOLD_TYPES = (*BEGINNINGS, *ENDS, REMINDER)
+ACKNOWLEDGED = "acknowledged"
+BEGINNINGS, ENDS, REMINDER = ("opened", "escalated"), (ACKNOWLEDGED, "resolved"), "reminder"
+#: The end of an acknowledgement, and what those who heard are told then.
+EXPIRED = "acknowledgement_expired"
+TOLD_AS = {EXPIRED: REMINDER}
+TOLD_TYPES = (*BEGINNINGS, *ENDS, REMINDER, EXPIRED)
 #: What is still wrong so long after a silence's end, without any trouble, has been announced.
 _SETTLED_WITHIN_S = 8.0
 #: The clocks of who ends a silence and who resolves an incident lie so far apart at the most.
 _BLUR_S = 1.0
+
+
+def told_as(type_: str) -> str:
+    """The type of an event as a receiver sees it."""
+    return f"incident.{TOLD_AS.get(type_, type_)}"
 
 
 class Standing(StrEnum):
@@ -33,6 +42,7 @@ class Standing(StrEnum):
     REFUSED = "refused"
     NOT_ANNOUNCED = "not announced"
     SILENCED = "silenced"
+    COOLED = "held back by a cooldown"
     ELSE = "something else"
 
 
@@ -40,6 +50,7 @@ _STANDINGS = {
     ("dead", "rejected"): Standing.REFUSED,
     ("suppressed", "not_announced"): Standing.NOT_ANNOUNCED,
     ("suppressed", "silenced"): Standing.SILENCED,
+    ("suppressed", "cooldown"): Standing.COOLED,
 }
 
 
@@ -119,11 +130,9 @@ class Expectations:
             return Fate(True, silence.end, until)
         if until is not None and resolved_at < until - _BLUR_S:
             return Fate(False, FOREVER, until)
-        held = any(
-            standing(row) is Standing.SILENCED
-            for channel in self._facts.run.channels
-            if (row := self.rows.get((opened["id"], channel.id))) is not None
-        )
+        # Held back from the beginning everywhere, or by a later silence where it still waited (`_held_later`).
+        rows = [row for channel in self._facts.run.channels if (row := self.rows.get((opened["id"], channel.id)))]
+        held = all(standing(row) is Standing.SILENCED for row in rows)
         return Fate(not held, silence.end, until)
 
     def _of(self, incident: Row) -> Iterator[Due]:
@@ -137,12 +146,45 @@ class Expectations:
                 continue
             for channel in self._facts.run.channels:
                 standings = self._standings(incident, event["type"], channel, told=fate.told)
-                if standings:
-                    yield Due(event, channel, standings, max(event["at"], fate.since))
+                if channel.part == Part.COOLED:
+                    yield from self._cooled(incident, event, channel)
+                elif standings:
+                    due = Due(event, channel, standings, max(event["at"], fate.since))
+                    waited = self._waited(incident, due) if fate.told and self.team(incident) == QUIET else due
+                    if waited.standings:
+                        yield waited
+
+    def _waited(self, incident: Row, due: Due) -> Due:
+        """What still waits when a silence begins is held back then, and announced at its end where that is still wrong.
+
+        Of what follows nobody hears where the beginning was held back for good.
+        """
+        begins = due.event["type"] in BEGINNINGS
+        event = due.event if begins else self._events[incident["id"]][0]
+        row = self.rows.get((event["id"], due.channel.id))
+        silence = row and self._quiet.touches(Span(row["created_at"], row["sent_at"] or self._facts.ended))
+        if row is None and due.channel.part == Part.FALLBACK and self._held_at_refusing(event):
+            return Due(due.event, due.channel, (), due.since)  # what was not sent was not refused
+        if row is None or silence is None:
+            return due
+        standings = due.standings
+        ended_at = min(incident["resolved_at"] or FOREVER, self._facts.ended)
+        in_time = self._facts.calm(silence.end, ended_at, _SETTLED_WITHIN_S, delays_messages) is None
+        if in_time and standing(row) is Standing.SILENCED:
+            standings = (*standings, Standing.SILENCED if begins else Standing.NOT_ANNOUNCED)
+        return Due(due.event, due.channel, standings, max(due.since, silence.end))
+
+    def _held_at_refusing(self, event: Row) -> bool:
+        rows = (self.rows.get((event["id"], c.id)) for c in self._facts.run.channels if c.part == Part.REFUSING)
+        return any(row is not None and standing(row) is Standing.SILENCED for row in rows)
 
     def _standings(self, incident: Row, type_: str, channel: ChannelSpec, *, told: bool) -> tuple[Standing, ...]:
         """() when the channel has nothing to do with it."""
         held = Standing.SILENCED if type_ in BEGINNINGS else Standing.NOT_ANNOUNCED
+        if channel.part == Part.CAPPED and incident["monitor"] is not None:
+            return ()
+        if channel.part == Part.CAPPED:
+            return (Standing.TOLD if told else held,)
         if channel.part in (Part.PLAIN, Part.GROUPED):
             return (Standing.TOLD if told else held,)
         if not self.is_refused(incident):
@@ -154,6 +196,22 @@ class Expectations:
         # An end goes there only where the beginning may have arrived, and is refused as well then.
         return (Standing.REFUSED,) if type_ in BEGINNINGS else (Standing.NOT_ANNOUNCED, Standing.REFUSED)
 
+    def _cooled(self, incident: Row, event: Row, channel: ChannelSpec) -> Iterator[Due]:
+        """Where the beginning is held back for good, nobody hears of the rest; whether rightly so is A6's question."""
+        if incident["monitor"] is not None or self.team(incident) != COOLING:
+            return
+        opening = self.rows.get((self._events[incident["id"]][0]["id"], channel.id))
+        told = opening is not None and standing(opening) is Standing.TOLD
+        standings = (Standing.TOLD,) if told else (Standing.NOT_ANNOUNCED,)
+        if event["type"] in BEGINNINGS:
+            standings = (Standing.TOLD, Standing.COOLED)
+        elif event["type"] == EXPIRED and (event["id"], channel.id) not in self.rows:
+            return  # it had not heard by then
+        elif event["type"] == ACKNOWLEDGED:
+            standings = (Standing.TOLD, Standing.NOT_ANNOUNCED)
+        # What was held back at first is announced at the cooldown's end.
+        yield Due(event, channel, standings, event["at"] + COOLDOWN_S)
+
     def _reminder(self, incident: Row, event: Row, fate: Fate) -> Iterator[Due]:
         """By the route that asks for it, unless it is silenced at that moment."""
         if not fate.told:
@@ -163,7 +221,7 @@ class Expectations:
             decision = self._quiet.decided(self._written[event["id"]])
             if self._quiet.covers(decision) is not None:
                 standings = (Standing.SILENCED,)
-            elif self._quiet.touches(decision) is not None:
+            elif self._quiet.touches(Span(decision.begin, self._facts.ended)) is not None:
                 standings = (Standing.TOLD, Standing.SILENCED)
         for channel in self._facts.run.channels:
             if channel.part == Part.GROUPED:

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.events import (
+    BROKEN_OFF,
+    IN_VAIN,
+    Acknowledged,
     Death,
     Event,
     Fault,
     Final,
     MonitorSpec,
     Phase,
+    Probed,
     Run,
     Sample,
     Signal,
@@ -71,6 +75,9 @@ class Facts:
     faults: dict[str, int] = field(default_factory=dict)
     signals: list[Signal] = field(default_factory=list)
     silences: list[Silenced] = field(default_factory=list)
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    #: When each check reached its endpoint, {first half of its trace id: moments}; empty in a history without them.
+    probed: dict[str, list[float]] = field(default_factory=dict)
 
     def incidents_of(self, monitor: str) -> list[Row]:
         """The incidents of a monitor, the oldest first."""
@@ -101,7 +108,7 @@ def gather(events: Sequence[Event]) -> Facts:
     faults = [event for event in events if isinstance(event, Fault)]
     counts: dict[str, int] = defaultdict(int)
     for fault in faults:
-        counts[fault.name] += fault.begins
+        counts[fault.name] += fault.begins - (fault.outcome in (IN_VAIN, BROKEN_OFF))
     spans = [*_fault_spans(faults, final.at), *(Span(d.at, d.at, d.how, d.process) for d in deaths)]
     return Facts(
         run=run,
@@ -119,6 +126,8 @@ def gather(events: Sequence[Event]) -> Facts:
         faults=dict(counts),
         signals=sorted((event for event in events if isinstance(event, Signal)), key=lambda signal: signal.at),
         silences=[event for event in events if isinstance(event, Silenced)],
+        acknowledged=[event for event in events if isinstance(event, Acknowledged)],
+        probed=_probed(event for event in events if isinstance(event, Probed)),
     )
 
 
@@ -139,9 +148,18 @@ def _fault_spans(faults: Iterable[Fault], ended: float) -> list[Span]:
             open_[key].append(fault)
         elif open_[key]:
             begun = open_[key].pop(0)
-            spans.append(Span(begun.at, fault.at, fault.name, fault.target))
+            if fault.outcome != IN_VAIN:  # what never took hold is no excuse
+                spans.append(Span(begun.at, fault.at, fault.name, fault.target))
     spans += [Span(f.at, ended, f.name, f.target) for left in open_.values() for f in left]
     return spans
+
+
+def _probed(records: Iterable[Probed]) -> dict[str, list[float]]:
+    moments: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        for trace, before_ms in zip(record.traces, record.before_ms, strict=True):
+            moments[trace].append(record.at - before_ms / 1000)
+    return dict(moments)
 
 
 def _outages(truths: Iterable[Truth], run: Run) -> dict[str, list[Span]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -121,6 +122,47 @@ def queue_state(client: redis.Redis) -> dict[str, list[dict[str, Any]]]:
         "queues": [_queue(client, name) for name in names],
         "acks": [ack for name in names for ack in _acks(client, name, beats)],
     }
+
+
+Where = tuple[str, str, str]
+"""queue, "waits", "held" or "stored", and who holds it"""
+
+
+def messages(client: redis.Redis) -> dict[tuple[str, str], Where]:
+    """Where each message is, by (queue, id). What is delayed until later is left out: it may wait."""
+    found: dict[tuple[str, str], Where] = {}
+    for queue in _QUEUES:
+        for name in (queue, f"{queue}.DQ"):
+            key = f"{_NAMESPACE}:{name}"
+            bodies: Any = client.hgetall(f"{key}.msgs")
+            found |= {(name, id_.decode()): (name, "stored", "") for id_ in bodies}
+            waiting: Any = client.lrange(key, 0, -1)
+            found |= {(name, id_.decode()): (name, "waits", "") for id_ in waiting}
+            holders: Any = client.keys(f"{_NAMESPACE}:__acks__.*.{name}")
+            for holder in holders:
+                broker = holder.decode().removeprefix(f"{_NAMESPACE}:__acks__.").removesuffix(f".{name}")
+                held: Any = client.smembers(holder)
+                found |= {(name, id_.decode()): (name, "held", broker) for id_ in held}
+            for id_, body in bodies.items():
+                if _eta_ms(body) > time.time() * 1000:
+                    found.pop((name, id_.decode()), None)
+    return found
+
+
+def stuck(before: dict[tuple[str, str], Where], after: dict[tuple[str, str], Where]) -> list[dict[str, Any]]:
+    """What is at the same place at two looks."""
+    return [
+        {"queue": queue, "id": id_, "where": where[1], "broker": where[2]}
+        for (queue, id_), where in after.items()
+        if before.get((queue, id_)) == where
+    ]
+
+
+def _eta_ms(body: bytes) -> float:
+    try:
+        return float(json.loads(body)["options"].get("eta", 0))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return 0.0
 
 
 def _queue(client: redis.Redis, name: str) -> dict[str, Any]:

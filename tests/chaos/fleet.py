@@ -122,9 +122,13 @@ class Fleet:
         """Whether its order to die still waits."""
         return (self._folder / "armed" / name).exists()
 
-    def disarm(self, name: str) -> None:
-        """Take the order back."""
-        (self._folder / "armed" / name).unlink(missing_ok=True)
+    def disarm(self, name: str) -> bool:
+        """Take the order back; False when there was none any more: it has been followed."""
+        try:
+            (self._folder / "armed" / name).unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def environ(self, name: str, **variables: str | None) -> None:
         """Variables of its next start; None takes one away."""
@@ -133,6 +137,17 @@ class Fleet:
                 self._environments[name].pop(variable, None)
             else:
                 self._environments[name][variable] = value
+
+    def starts(self, name: str) -> int:
+        """How often it has said that it is ready."""
+        return self.log(name).read_text(errors="replace").count('_started"')
+
+    def has_loaded(self, name: str, library: Path) -> bool:
+        """Whether the process runs with this library."""
+        try:
+            return str(library) in Path(f"/proc/{self._pids[name]}/maps").read_text()
+        except (KeyError, OSError):
+            return False
 
     def log(self, name: str) -> Path:
         """What it has said."""

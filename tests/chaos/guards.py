@@ -18,17 +18,32 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Simulated:
+    """Schedules that show it: of this scenario, in a copy without the guard.
+
+    What only SQL says is not in that copy's simulation, which models the database: there the model goes `without` it in
+    an untouched copy, and without the second guard behind it where there are two (tests/simulation/database.py).
+    """
+
+    scenario: str
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Mutant:
     """One guard less. Where two lines say the same, both have to go: either alone is no change of behaviour.
 
-    `tests` are asked in this order until one notices; `fault` is the chaos run that should, in so many `trials`.
+    `tests` are asked in this order until one notices. Of the checkers, `simulation` should notice, and `fault`, the
+    chaos run, in so many `trials`; where neither can, `unseen` says why.
     """
 
     guard: str
     cuts: tuple[Cut, ...]
     tests: tuple[str, ...]
+    simulation: Simulated | None = None
     fault: str = ""
     trials: int = 6
+    unseen: str = ""
 
 
 _LATE_OUTBOX = """import threading
@@ -69,16 +84,19 @@ MUTANTS = (
             ),
         ),
         (_WRITER,),
+        simulation=Simulated("crowded", ("vote_version",)),
     ),
     Mutant(
         "only a newer slot moves a vote",
         (Cut("common/domain/health.py", "return result.slot_ms > vote.last_slot_ms", "return True"),),
         ("tests/unit/test_health.py",), fault="queue-stale",
+        simulation=Simulated("crowded"),
     ),
     Mutant(
         "an outage takes the whole threshold",
         (Cut("common/domain/health.py", "if getattr(vote, streak) >= needed:", "if getattr(vote, streak) >= 1:"),),
         ("tests/unit/test_health.py",), fault="kill-api",
+        simulation=Simulated("crowded"),
     ),
     Mutant(
         "one result per slot",
@@ -96,6 +114,7 @@ MUTANTS = (
             ),
         ),
         (_WRITER,), fault="queue-duplicate",
+        simulation=Simulated("crowded", ("result_key",)),
     ),
     Mutant(
         "one open incident per key",
@@ -106,11 +125,13 @@ MUTANTS = (
                 "    ON CONFLICT (org_id, dedup_key) WHERE status <> 'resolved' DO NOTHING\n"),
         ),
         (_STORE,),
+        simulation=Simulated("crowded", ("one_open", "state_lock")),
     ),
     Mutant(
         "a resolved incident stays so",
         (Cut("common/store/incidents.py", " WHERE i.id = u.id AND i.status <> 'resolved'\n", " WHERE i.id = u.id\n"),),
         (_STORE,),
+        unseen="two have to resolve it at once, which only the tests can arrange",
     ),
     Mutant(
         "one ledger row per event and channel",
@@ -120,32 +141,38 @@ MUTANTS = (
             Cut("common/store/ledger.py", "    ON CONFLICT (event_id, channel_id) DO NOTHING\n"),
         ),
         (_GUARDS,),
+        simulation=Simulated("crowded", ("ledger_key", "organization_hold")),
     ),
     Mutant(
         "one relay at a time per organization",
         (Cut("common/store/outbox.py", "   FOR NO KEY UPDATE OF o SKIP LOCKED\n"),),
         (_RELAY,),
+        simulation=Simulated("crowded", ("organization_hold", "ledger_key")),
     ),
     Mutant(
         "the end of a silence waits for the relay",
         (Cut("common/store/held_back.py", " WHERE id = %(org)s FOR NO KEY UPDATE", " WHERE id = %(org)s"),),
         (_SILENCES,),
+        unseen="two notifiers have to meet within a millisecond, which only the tests can arrange",
     ),
     Mutant(
         "the end of a silence locks what it announces",
         (Cut("common/store/held_back.py", " ORDER BY id FOR NO KEY UPDATE SKIP LOCKED\n", " ORDER BY id\n"),),
         (_SILENCES,),
+        unseen="two notifiers have to meet within a millisecond, which only the tests can arrange",
     ),
     Mutant(
         "a silence that is settled has no effect",
         (Cut("common/store/route_books.py", " AND settled_at IS NULL\n", "\n"),),
         (_SILENCES,),
+        unseen="a relay has to go by a time before the end that another has settled",
     ),
     Mutant(
         "rules are those of their version",
         (Cut("common/store/route_books.py", "return kept is not None and kept.version == version",
              "return kept is not None"),),
         (_ROUTES,),
+        unseen="the routes of a run do not change while it lasts",
     ),
     Mutant(
         "a claim locks what it takes",
@@ -167,6 +194,7 @@ MUTANTS = (
             ),
         ),
         (_DELIVER,), fault="failpoint-enqueue",
+        simulation=Simulated("crowded", ("claim_lease",)),
     ),
     Mutant(
         "the oldest of an incident is told first",
@@ -180,16 +208,19 @@ MUTANTS = (
             ),
         ),
         (_DELIVER,), fault="sink-error",
+        simulation=Simulated("crowded", ("claim_order",)),
     ),
     Mutant(
         "an attempt is settled under its lease",
         (Cut("common/store/settlements.py", "   WHERE n.lease_token = u.token\n"),),
         (_DELIVER,),
+        simulation=Simulated("crowded", ("lease_token",)),
     ),
     Mutant(
         "a lease is taken only when it has expired",
         (Cut("common/store/leases.py", " WHERE l.expires_at < clock_timestamp()\n"),),
         (_LEASE,), fault="kill-leader",
+        simulation=Simulated("crowded", ("lease_expiry",)),
     ),
     Mutant(
         "a lease is renewed under its epoch",
@@ -201,11 +232,13 @@ MUTANTS = (
             ),
         ),
         (_LEASE,), fault="freeze-leader",
+        simulation=Simulated("crowded", ("epoch",)),
     ),
     Mutant(
         "the outbox row is in the transaction",
         (Cut("common/store/incidents.py", 'connection.exec_driver_sql(_ANNOUNCE, {"ids": loud})', _LATE_OUTBOX),),
         (_STORE,), fault="failpoint-commit",
+        simulation=Simulated("crowded", ("outbox_in_transaction",)),
     ),
     Mutant(
         "an alert's identity is taken once",
@@ -220,17 +253,20 @@ MUTANTS = (
         (Cut("common/store/bundles.py", "None if first.tried_in == first.id else first.tried_in, is_new=False",
              "str(uuid7()) if len(bundle) > 1 else None, is_new=False"),),
         (_GROUPS,), fault="sink-error",
+        simulation=Simulated("grouped"),
     ),
     Mutant(
         "a message is taken whole or not at all",
         (Cut("common/store/bundles.py", " GROUP BY w.token HAVING count(*) = count(h.id)\n", " GROUP BY w.token\n"),),
         (_GROUPS,),
+        unseen="two notifiers have to meet within a millisecond, which only the tests can arrange",
     ),
     Mutant(
         "one notifier at a time counts a channel's cap",
         (Cut("common/store/bundles.py", " ORDER BY random() LIMIT %(limit)s\n   FOR NO KEY UPDATE SKIP LOCKED\n",
              " ORDER BY random() LIMIT %(limit)s\n"),),
         (_CAPS,),
+        unseen="two notifiers have to meet within a millisecond, which only the tests can arrange",
     ),
     Mutant(
         "a fallback is told in the transaction of the death",
@@ -242,6 +278,7 @@ MUTANTS = (
         "a message is acknowledged after its commit",
         (Cut("worker/checks.py", "        await ticket.wait()\n", "        del ticket\n"),),
         (_GUARDS,),
+        unseen="what is lost so is as if its worker had died a moment sooner: the next slot makes up for it",
     ),
     Mutant(
         "a transition waits for the disk",
@@ -249,3 +286,13 @@ MUTANTS = (
         (_GUARDS,), fault="postgres-stop",
     ),
 )  # fmt: skip
+
+#: The guards without which nothing of what is promised holds: the first six to be looked at.
+CORE = (
+    "a vote is written under its version",
+    "one result per slot",
+    "one open incident per key",
+    "one ledger row per event and channel",
+    "a lease is renewed under its epoch",
+    "the outbox row is in the transaction",
+)

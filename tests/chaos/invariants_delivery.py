@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from itertools import pairwise
 
+from common.domain.delivery import LEASE
 from tests.chaos.events import Webhook
-from tests.chaos.expectations import REMINDER, Expectations, Standing, standing
+from tests.chaos.expectations import REMINDER, Expectations, Standing, standing, told_as
 from tests.chaos.facts import Facts, Row
 from tests.chaos.finding import Finding
 from tests.chaos.invariants_routing import message_id
 from tests.chaos.reasons import delays_messages, repeats_messages
-from tests.chaos.routing import Part
+from tests.chaos.routing import SLOW, Part
 
 #: An event reaches a friendly channel so long after it, or after the faults are over (RELIABILITY I5).
 _ARRIVES_WITHIN_S = 30.0
 #: The reason for a second copy lies at most so long before the first, and between its sending and its settlement.
 _BLUR_S, _SETTLED_WITHIN_S = 2.0, 5.0
+#: Of which an incident may have many.
+_SEVERAL = (f"incident.{REMINDER}", "incident.acknowledged")
+#: What nobody settled is sent again so long after its lease, unless something stands in the way.
+_AGAIN_WITHIN_S = 10.0
 
 
 def everything_arrives(facts: Facts) -> Finding:
@@ -38,7 +43,7 @@ def everything_arrives(facts: Facts) -> Finding:
             is_ = "has no ledger row" if row is None else f"is {row['status']} ({row['reason']})"
             finding.break_(f"{where} {is_}", lost=True)
         elif row["status"] == "sent":
-            at = accepted.get((message_id(row), channel.path, event["incident"], f"incident.{event['type']}"))
+            at = accepted.get((message_id(row), channel.path, event["incident"], told_as(event["type"])))
             if at is None:
                 finding.break_(f"{where} is said to be sent and never arrived", lost=True)
             # A fallback hears when its channel has given up, and that one may have to be left alone for a while first.
@@ -65,12 +70,14 @@ def duplicates(facts: Facts) -> Finding:
     finding = Finding()
     copies: dict[tuple[str, str], list[Webhook]] = defaultdict(list)
     ids: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    # Where a receiver refuses or a cap holds back, an attempt may wait its turn.
+    slow = {channel.path for channel in facts.run.channels if channel.hostile or channel.part in SLOW}
     for hook in facts.webhooks:
         if not hook.heard:
             continue
         copies[hook.webhook_id, hook.path].append(hook)
         for incident, type_ in hook.told:
-            if type_ != f"incident.{REMINDER}":  # of which an incident may have many
+            if type_ not in _SEVERAL:
                 ids[hook.path, incident, type_].add(hook.webhook_id)
     for (path, incident, type_), found in ids.items():
         if len(found) > 1:
@@ -80,11 +87,19 @@ def duplicates(facts: Facts) -> Finding:
             finding.applicable += 1
             why = _why_twice(facts, first, second)
             said = f"{second.type} {webhook_id} arrived again on {path} after {second.at - first.at:.1f} s"
-            if why:
+            if why and path not in slow and _too_late(facts, first, second):
+                finding.break_(f"{said}, though nothing kept it back for so long ({why})")
+            elif why:
                 finding.explained.append(f"{said}: {why}")
             else:
                 finding.break_(said)
     return finding
+
+
+def _too_late(facts: Facts, first: Webhook, second: Webhook) -> bool:
+    """Whether the copy came long after the claim of the one who died was over, in a time without any trouble."""
+    free_at = first.at + LEASE.total_seconds()
+    return facts.calm(free_at, second.at, _AGAIN_WITHIN_S, delays_messages) is not None
 
 
 def _why_twice(facts: Facts, first: Webhook, second: Webhook) -> str:
@@ -107,12 +122,25 @@ def last_told_is_true(facts: Facts) -> Finding:
             heard.add((hook.path, hook.webhook_id))
             for incident, type_ in hook.told:
                 told[hook.path, incident].append(type_.removeprefix("incident."))
+    unsure = _may_have_heard(facts)
     for (path, incident), types in told.items():
         finding.applicable += 1
+        if types[0] == "resolved" and (path, incident) in unsure:
+            continue
         said = _order(incidents.get(incident), types)
         if said:
             finding.break_(f"incident {incident} on {path}: {said}")
     return finding
+
+
+def _may_have_heard(facts: Facts) -> set[tuple[str, str]]:
+    """Where a beginning was cut off, and then held back by a silence: the end is told, for it may have arrived."""
+    paths = {channel.id: channel.path for channel in facts.run.channels}
+    return {
+        (paths[row["channel"]], row["incident"])
+        for row in facts.tables["notifications"]
+        if row["event_type"] == "opened" and standing(row) is Standing.SILENCED and row.get("unknown_outcome")
+    }
 
 
 def _order(incident: Row | None, types: list[str]) -> str:

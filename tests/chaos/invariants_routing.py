@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from tests.chaos.events import Webhook
-from tests.chaos.expectations import BEGINNINGS, REMINDER, Expectations, Standing, standing
+from tests.chaos.expectations import BEGINNINGS, EXPIRED, REMINDER, Expectations, Standing, standing, told_as
 from tests.chaos.facts import FOREVER, Facts, Row
 from tests.chaos.finding import Finding
 from tests.chaos.reasons import delays_messages
@@ -49,9 +49,10 @@ def routes_are_kept(facts: Facts) -> Finding:
 def _reminders(facts: Facts, expected: Expectations, finding: Finding) -> None:
     """What stays open long after it was told is brought to mind."""
     grouped = {channel.id for channel in facts.run.channels if channel.part == Part.GROUPED}
+    telling = (*BEGINNINGS, REMINDER, EXPIRED)
     last: dict[str, float] = {}
     for row in facts.tables["notifications"]:
-        if row["channel"] in grouped and row["status"] == "sent" and row["event_type"] in (*BEGINNINGS, REMINDER):
+        if row["channel"] in grouped and row["status"] == "sent" and row["event_type"] in telling:
             last[row["incident"]] = max(row["sent_at"], last.get(row["incident"], 0.0))
     for incident in facts.tables["incidents"]:
         if incident["id"] not in last or expected.team(incident) == QUIET:
@@ -106,11 +107,13 @@ def groups_are_whole(facts: Facts) -> Finding:
     finding = Finding()
     expected = Expectations(facts)
     teams = {incident["id"]: expected.team(incident) for incident in facts.tables["incidents"]}
-    grouped = {channel.path: channel.id for channel in facts.run.channels if channel.part == Part.GROUPED}
+    parts = (Part.GROUPED, Part.CAPPED)
+    grouped = {channel.path: channel.id for channel in facts.run.channels if channel.part in parts}
+    capped = {channel.path for channel in facts.run.channels if channel.part == Part.CAPPED}
     entries: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for row in sorted(facts.tables["notifications"], key=lambda row: row.get("no", 0)):
         if row["channel"] in grouped.values():
-            entries[message_id(row)].append((row["incident"], f"incident.{row['event_type']}"))
+            entries[message_id(row)].append((row["incident"], told_as(row["event_type"])))
     bodies: dict[str, set[str]] = defaultdict(set)
     for hook in facts.webhooks:
         bodies[hook.webhook_id].add(hook.digest)
@@ -121,7 +124,8 @@ def groups_are_whole(facts: Facts) -> Finding:
         finding.applicable += 1
         if list(hook.told) != entries[hook.webhook_id]:
             finding.break_(f"{hook.webhook_id} told {list(hook.told)}, and the ledger says {entries[hook.webhook_id]}")
-        if len({teams.get(incident) for incident, _ in hook.told}) > 1:
+        # What a cap held back leaves together, whatever its group.
+        if hook.path not in capped and len({teams.get(incident) for incident, _ in hook.told}) > 1:
             finding.break_(f"{hook.webhook_id} tells of more than one group")
         if (hook.type == "incident.group") != (len(hook.told) > 1):
             finding.break_(f"{hook.webhook_id} has type {hook.type} and tells of {len(hook.told)} events")

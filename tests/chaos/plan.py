@@ -39,10 +39,9 @@ class Plan:
     fault: str | None = None
     trials: int = 0
 
-    @property
-    def wants_small_disk(self) -> bool:
-        """Whether the database has to live where it can be made full."""
-        return self.fault == "disk-full" or (self.fault is None and self.profile == "full")
+    def wants_small_disk(self, fault: str) -> bool:
+        """Whether data has to live where it can be made full, for this fault."""
+        return self.fault == fault or (self.fault is None and self.profile == "full")
 
 
 def quick(seed: int, *, fault: str | None = None, trials: int = 0, minutes: float | None = None) -> Plan:

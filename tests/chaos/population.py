@@ -11,13 +11,17 @@ from typing import Any
 import psycopg
 import requests
 
+from tests.chaos.endpoints import TARPIT
 from tests.chaos.events import MonitorSpec, Run
 from tests.chaos.plan import ChaosError, Plan
 from tests.chaos.routing import QUIET, TEAMS, make_channels, make_routes
-from tests.chaos.timeline import Script
+from tests.chaos.timeline import Script, host_of
 
+SLOW_ONE = "slow one"
 _PATIENCE_S = 20.0
 _AT_ONCE = 4
+#: Every so manieth monitor watches a name instead of an address.
+_NAMED = 3
 
 
 class Api:
@@ -58,6 +62,7 @@ class Population:
         make_routes(self._api, channels)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             ids = list(pool.map(self._monitor, scripts))
+        self._slow_one()
         numbers = dict(connection.execute("SELECT id::text, monitor_no FROM monitors").fetchall())
         monitors = tuple(_spec(id_, numbers[id_], script) for id_, script in zip(ids, scripts, strict=True))
         order = [{"monitor": id_, "script": script.as_json()} for id_, script in zip(ids, scripts, strict=True)]
@@ -69,7 +74,7 @@ class Population:
         body = {
             "type": "http",
             "name": script.path,
-            "target": f"{self._endpoints}{script.path}",
+            "target": self._target(script.path),
             "interval_seconds": script.interval_s,
             "timeout_seconds": script.interval_s,
             "retry_interval_seconds": 1,
@@ -78,6 +83,17 @@ class Population:
             "labels": {"team": _team(script)},
         }
         return str(self._api.post("/v1/monitors", body)["id"])
+
+    def _target(self, path: str) -> str:
+        if sum(path.encode()) % _NAMED:
+            return f"{self._endpoints}{path}"
+        return f"http://{host_of(path)}:{self._endpoints.rpartition(':')[2]}{path}"
+
+    def _slow_one(self) -> None:
+        """It is up, slowly, and never due while the run lasts: the fault `slow-flood` asks for it."""
+        body = {"type": "http", "name": SLOW_ONE, "target": f"{self._endpoints}{TARPIT}", "interval_seconds": 86_400,
+                "timeout_seconds": 10}  # fmt: skip
+        self._api.post("/v1/monitors", body)
 
 
 def give_order(endpoints: str, order: str, body: Any = None) -> None:

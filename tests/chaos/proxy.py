@@ -88,6 +88,8 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self.port = 0
+        #: Pieces, connections and attempts that did not pass as they would have by themselves.
+        self.touched = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -124,6 +126,7 @@ class Proxy:
 
     async def _cut(self) -> None:
         for link in list(self._links):
+            self.touched += 1
             link.reset()
 
     async def _close(self) -> None:
@@ -135,6 +138,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if await self._swallowed() or isinstance(self._mode, Refuse):
+            self.touched += 1
             _reset(writer)
             return
         try:
@@ -155,6 +159,7 @@ class Proxy:
         """Whether we are in a black hole; returns when it is over."""
         swallowed = False
         while isinstance(self._mode, Blackhole):
+            self.touched += not swallowed
             swallowed = True
             await self._changed.wait()
         return swallowed
@@ -189,8 +194,10 @@ class Proxy:
         if back and (isinstance(mode, LoseReplies) or (isinstance(mode, ResetAfter) and len(piece) > left)):
             if left > 0:
                 yield piece[:left]  # half an answer is worse than none
+            self.touched += 1
             link.reset()
             return
+        self.touched += isinstance(mode, Latency | Slice)
         if isinstance(mode, Latency):
             await asyncio.sleep(max(0.0, self._chance.gauss(mode.mean_s, mode.jitter_s)))
         if not isinstance(mode, Slice):

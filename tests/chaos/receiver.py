@@ -19,6 +19,8 @@ FRIENDLY = ("/friendly-1", "/friendly-2")
 HOSTILE = "/hostile"
 #: Takes messages that tell of several incidents; refuses all there is for good; hears what that one refuses.
 GROUPED, REFUSING, FALLBACK = "/grouped", "/refusing", "/fallback"
+#: Takes so many messages at a time; hears of the same problem once in a while.
+CAPPED, COOLED = "/capped", "/cooled"
 
 #: How a request may be treated; weights for the hostile path. `hang` outlasts the product's patience.
 TREATMENTS = {"take": 50, "error": 20, "busy": 12, "reset": 8, "torn": 8, "hang": 2}
@@ -37,6 +39,8 @@ class Receiver:
         self._thread = threading.Thread(target=self._loop.run_forever, name="receiver", daemon=True)
         self.port = 0
         self.received = 0
+        #: How many requests to well-meaning paths were not taken.
+        self.mistreated = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -91,6 +95,7 @@ class Receiver:
             entries=tuple((entry["incident"]["id"], entry["type"]) for entry in entries),
             digest=sha256(body).hexdigest()[:16],
         )
+        self.mistreated += not received.accepted and path not in (HOSTILE, REFUSING)
         if received.accepted:
             await _take(writer)  # it is accepted when all of the answer is out
         self._history.add(received)

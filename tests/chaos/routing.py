@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from tests.chaos.events import ChannelSpec
-from tests.chaos.receiver import FALLBACK, FRIENDLY, GROUPED, HOSTILE, REFUSING
+from tests.chaos.receiver import CAPPED, COOLED, FALLBACK, FRIENDLY, GROUPED, HOSTILE, REFUSING
 
 #: What alerts from outside say of themselves; monitors are of the teams before the quiet one.
 SOURCE = "outside"
@@ -17,6 +17,12 @@ QUIET = "quiet"
 TEAMS = ("red", "green", "blue", QUIET)
 #: Whose alerts go to the receiver that refuses, too.
 REFUSED = ("red", QUIET)
+
+#: Whose alerts are announced once in a while only, and whose incidents somebody acknowledges.
+COOLING, ACKNOWLEDGED = "green", ("green", "blue")
+COOLDOWN_S = 12
+#: So many messages in so many seconds.
+CAP, CAP_WINDOW_S = 3, 4
 
 GROUP_WAIT_S, GROUP_INTERVAL_S = 1, 2
 REMIND_EVERY_S = 60
@@ -29,6 +35,12 @@ class Part(StrEnum):
     GROUPED = "grouped"  # hears of everything, a team's together, and is reminded
     REFUSING = "refusing"  # is told of some alerts, and takes nothing
     FALLBACK = "fallback"  # hears what that one refuses
+    CAPPED = "capped"  # hears of all alerts, a few messages at a time
+    COOLED = "cooled"  # hears of a team's alerts, of each problem once in a while
+
+
+#: Where a message may have to wait its turn.
+SLOW = (Part.CAPPED, Part.REFUSING, Part.FALLBACK)
 
 
 class Api(Protocol):
@@ -48,7 +60,8 @@ def make_channels(api: Api, sink: str) -> tuple[ChannelSpec, ...]:
     plain = [make(path, Part.PLAIN, is_default=True) for path in (*FRIENDLY, HOSTILE)]
     grouped, fallback = make(GROUPED, Part.GROUPED), make(FALLBACK, Part.FALLBACK)
     refusing = make(REFUSING, Part.REFUSING, fallback_channel_id=fallback.id)
-    return (*plain, grouped, refusing, fallback)
+    capped = make(CAPPED, Part.CAPPED, cap={"count": CAP, "window_seconds": CAP_WINDOW_S})
+    return (*plain, grouped, refusing, fallback, capped, make(COOLED, Part.COOLED))
 
 
 def make_routes(api: Api, channels: tuple[ChannelSpec, ...]) -> None:
@@ -67,3 +80,7 @@ def make_routes(api: Api, channels: tuple[ChannelSpec, ...]) -> None:
     api.post("/v1/routes", {"name": "grouped", "channel_ids": of(Part.GROUPED), **grouping})
     some = {"match": {"source": "out*"}, "matchers": [{"label": "team", "op": "=~", "value": "|".join(REFUSED)}]}
     api.post("/v1/routes", {"name": "refused", "channel_ids": of(Part.REFUSING), **some})
+    outside = {"match": {"source": SOURCE}}
+    api.post("/v1/routes", {"name": "capped", "channel_ids": of(Part.CAPPED), **outside})
+    cooling = {"matchers": [{"label": "team", "op": "=", "value": COOLING}], "cooldown_seconds": COOLDOWN_S}
+    api.post("/v1/routes", {"name": "cooled", "channel_ids": of(Part.COOLED), **outside, **cooling})

@@ -16,10 +16,11 @@ from tests.chaos.checker import Report, check
 from tests.chaos.events import Final, Phase, read_history
 from tests.chaos.faults import receivers
 from tests.chaos.faults.queues import relieve_memory
-from tests.chaos.final import last_look, queue_state
+from tests.chaos.final import last_look, messages, queue_state, stuck
 from tests.chaos.fleet import PROCESSES
 from tests.chaos.plan import Plan
 from tests.chaos.proxy import PASS
+from tests.chaos.responders import Responders
 from tests.chaos.schedule import Inflicted, Schedule
 from tests.chaos.signals import Signals
 from tests.chaos.world import World
@@ -32,6 +33,8 @@ _STEP_S = 0.05
 _SAMPLE_EVERY_S = 5.0
 _QUIET_EVERY_S = 0.5
 _LOOKS = 10
+#: A message that has not moved for so long does not move any more: a check has 2 s, a delivery is claimed at once.
+_STUCK_AFTER_S = 6.0
 
 _BUSY = """
 SELECT (SELECT count(*) FROM outbox),
@@ -66,7 +69,10 @@ class Runner:
         began = time.monotonic()
         with World(self._plan, self._kept, self._say, launcher=launcher, prepare=prepare) as world:
             with Signals(world.client_url, world.api_key, world.history, self._plan) as signals:
-                with Writers(world.client_url, world.api_key, world.history, self._plan.seed) as writers:
+                with (
+                    Writers(world.client_url, world.api_key, world.history, self._plan.seed) as writers,
+                    Responders(world.client_url, world.api_key, world.history, self._plan),
+                ):
                     self._phase(world, "warm")
                     self._turn(world, self._plan.warm_s, "warming up")
                     inflicted = self._faults(world)
@@ -138,9 +144,15 @@ class Runner:
 
     def _last_look(self, world: World) -> Final:
         """At a moment at which nothing is under way: what is still open is reminded of now and then."""
+        with world.queue() as client:
+            before = messages(client)
+        self._turn(world, _STUCK_AFTER_S, "whether messages move")
+        with world.queue() as client:
+            left = stuck(before, messages(client))
         for _ in range(_LOOKS):
             with world.database() as connection, world.queue() as client:
                 look = last_look(connection, client)
+                look.tables["stuck"] = left
             if not look.tables["outbox"] and all(row["status"] != "pending" for row in look.tables["notifications"]):
                 break
             self._turn(world, 1.0, "a last look")

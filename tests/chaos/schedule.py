@@ -13,14 +13,17 @@ import psycopg
 import redis
 
 from tests.chaos.faults.registry import FAULTS
-from tests.chaos.faults.site import Impossible, Site
+from tests.chaos.faults.site import Impossible, InVain, Site
 from tests.chaos.plan import Plan
 from tests.chaos.world import World
 
 #: What the lane of deaths chooses from, for as long as the mix lasts.
 DEATHS = ("kill", "failpoint")
 #: Deaths that are rare enough to have to be asked for.
-_RARE = ("kill-leader", "failpoint-silences", "failpoint-reminders", "failpoint-api")
+_RARE = (
+    "kill-leader", "failpoint-silences", "failpoint-reminders", "failpoint-cooldowns", "failpoint-acknowledgements",
+    "failpoint-api",
+)  # fmt: skip
 
 #: The minute that is part of `make test`, in this order: what a dead notifier had claimed is free again after its lease
 #: only, so those come first.
@@ -28,6 +31,7 @@ QUICK = (
     "failpoint-send",
     "failpoint-commit",
     "failpoint-silences",
+    "failpoint-cooldowns",
     "kill-notifier",
     "net-lost-replies",
     "failpoint-ack",
@@ -39,16 +43,28 @@ QUICK = (
     "failpoint-api",
 )
 
+#: Alone, these are followed by so much calm (seconds) that it can be measured how long they are felt: see recovery.py.
+CALM_AFTER_S = {
+    "kill-worker": 21.0,
+    "kill-leader": 8.0,
+    "freeze-leader": 3.0,
+    **dict.fromkeys(("redis-kill", "redis-flush", "redis-pause", "redis-clients", "redis-full", "redis-disk"), 16.0),
+    **dict.fromkeys(("postgres-stop", "postgres-backend", "postgres-terminate", "postgres-lock", "disk-full"), 12.0),
+    "postgres-connections": 12.0,
+}
+
 _GAP_S = (0.5, 2.0)
+_ATTEMPTS = 4
 
 
 @dataclass(slots=True)
 class Inflicted:
-    """What was done, what could not be done here, and what was not done because its object was just away."""
+    """What took hold, what could not be done here, and how often something was tried and did not take hold."""
 
     done: Counter[str] = field(default_factory=Counter)
     impossible: dict[str, str] = field(default_factory=dict)
-    missed: Counter[str] = field(default_factory=Counter)
+    in_vain: Counter[str] = field(default_factory=Counter)
+    why: dict[str, str] = field(default_factory=dict)
 
 
 class Schedule:
@@ -90,6 +106,8 @@ class Schedule:
     def _gap_s(self) -> tuple[float, float]:
         if self._plan.fault is None:
             return _GAP_S
+        if self._plan.fault in CALM_AFTER_S:
+            return (CALM_AFTER_S[self._plan.fault], CALM_AFTER_S[self._plan.fault] + 2.0)
         if self._plan.profile == "quick" or self._plan.fault.startswith(DEATHS):
             return self._plan.kill_every_s
         return (self._plan.calm_s, self._plan.calm_s)
@@ -137,14 +155,20 @@ class Schedule:
             self.over.set()
 
     def _inflict(self, name: str, site: Site) -> None:
-        if name in self.inflicted.impossible:
-            return
+        """Until it takes hold, or so many times in vain: a failpoint needs somebody who comes by."""
+        inflicted = self.inflicted
         self._say(name)
-        try:
-            FAULTS[name](site)
-        except Impossible as error:
-            self.inflicted.impossible[name] = str(error)
-        except (psycopg.Error, redis.RedisError):
-            self.inflicted.missed[name] += 1  # another fault has its object just now
-        else:
-            self.inflicted.done[name] += 1
+        for _ in range(_ATTEMPTS):
+            if name in inflicted.impossible or self.over.is_set():
+                return
+            try:
+                FAULTS[name](site)
+            except Impossible as error:
+                inflicted.impossible[name] = str(error)
+            except (InVain, psycopg.Error, redis.RedisError) as error:
+                # It never took hold, or another fault has its object just now.
+                inflicted.in_vain[name] += 1
+                inflicted.why[name] = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            else:
+                inflicted.done[name] += 1
+                return

@@ -44,6 +44,11 @@ class Script:
         return asdict(self)
 
 
+def host_of(path: str) -> str:
+    """The name under which an endpoint can be found."""
+    return f"{path.removeprefix('/')}.watched.test"
+
+
 def scripts(plan: Plan) -> list[Script]:
     """The monitors of a run."""
     chance = random.Random(f"scripts {plan.seed}")

@@ -17,8 +17,16 @@ _EXPLAINED = 5
 
 
 def holds(outcome: Outcome) -> bool:
-    """Whether no invariant was broken."""
-    return not outcome.report.violations
+    """Whether no invariant was broken, and a fault that was asked for took hold."""
+    return not outcome.report.violations and not in_vain(outcome)
+
+
+def in_vain(outcome: Outcome) -> str:
+    """Why the one fault that was asked for proves nothing, "" when it took hold (or cannot be had here)."""
+    inflicted = outcome.inflicted
+    if inflicted.done or inflicted.impossible or not inflicted.in_vain:
+        return ""
+    return f"nothing was inflicted: {', '.join(inflicted.why.values())}"
 
 
 def text(outcome: Outcome) -> str:
@@ -37,7 +45,9 @@ def show(console: Console, plan: Plan, outcome: Outcome) -> None:
         console.print(violation, style="bold red", highlight=False, markup=False)
     if len(violations) > _SHOWN:
         console.print(f"… and {len(violations) - _SHOWN} more", style="bold red")
-    verdict = "[bold red]VIOLATED[/bold red]" if violations else "[bold green]all hold[/bold green]"
+    if said := in_vain(outcome):
+        console.print(said, style="bold red", highlight=False, markup=False)
+    verdict = "[bold green]all hold[/bold green]" if holds(outcome) else "[bold red]VIOLATED[/bold red]"
     console.print(f"{verdict} · seed {plan.seed} · {outcome.seconds:.0f} s · {outcome.history}", highlight=False)
 
 
@@ -69,8 +79,8 @@ def _counts(outcome: Outcome) -> Table:
 def _notes(outcome: Outcome) -> Iterator[str]:
     for name, why in outcome.inflicted.impossible.items():
         yield f"skipped {name}: {why}"
-    if missed := outcome.inflicted.missed.total():
-        yield f"{missed} faults found their object already gone"
+    for name, count in sorted(outcome.inflicted.in_vain.items()):
+        yield f"{name}: {count} times in vain, the last time {outcome.inflicted.why[name]}"
     for name, found in outcome.report.findings.items():
         for line in found.explained[:_EXPLAINED]:
             yield f"{name}: {line}"

@@ -39,6 +39,8 @@ from tests.targets import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 _READY_WITHIN_S = 60.0
+#: Disks that can be filled, of all data and of the queue's alone.
+_DATA_MB, _QUEUE_MB = 1_500, 300
 #: A role that cannot run with what it is given ends again and again.
 _EARLY_DEATHS = 3
 
@@ -140,9 +142,14 @@ class World:
         folder.chmod(0o711)  # as root the database runs as another user, who has to pass
         self._undo.callback(shutil.rmtree, folder, ignore_errors=True)
         data = folder / "data"
-        self.disk = SmallDisk(data)
-        if self.plan.wants_small_disk:
+        self.disk = SmallDisk(data, folder / "data.img", _DATA_MB)
+        self.queue_disk = SmallDisk(data / "valkey", folder / "valkey.img", _QUEUE_MB)
+        if self.plan.wants_small_disk("disk-full"):
             self._undo.enter_context(self.disk)
+        if self.plan.wants_small_disk("redis-disk"):
+            data.mkdir(exist_ok=True)
+            data.chmod(0o711)
+            self._undo.enter_context(self.queue_disk)
         return data
 
     def _start_proxies(self, data: Path) -> None:
@@ -195,8 +202,11 @@ class World:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise ChaosError(f"the endpoints did not start: {port.read_text()}")
             time.sleep(0.02)
-        self._endpoints = f"http://127.0.0.1:{int(port.read_text())}"
+        self.endpoint_ports = tuple(map(int, port.read_text().split()))
+        web, names = self.endpoint_ports
+        self._endpoints = f"http://127.0.0.1:{web}"
         port.unlink()
+        environment |= {"TOCSIN_DNS_SERVERS": f"127.0.0.1:{names}", "TOCSIN_CANARIES": f"127.0.0.1:{web}"}
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _READY_WITHIN_S

@@ -38,6 +38,8 @@ FAILPOINTS = {
         "before_commit@relay", "after_commit@relay", "before_commit@claim", "after_commit@claim",
         "before_send", "after_send", "before_commit@settle", "after_commit@settle",
         "before_commit@silences", "after_commit@silences", "before_commit@reminders", "after_commit@reminders",
+        "before_commit@cooldowns", "after_commit@cooldowns",
+        "before_commit@acknowledgements", "after_commit@acknowledgements",
         "before_enqueue", "after_enqueue", "after_fetch", "before_ack", "after_ack",
     ),
     "api": (

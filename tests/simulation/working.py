@@ -210,7 +210,7 @@ class _Canary:
     def __init__(self, worker: WorkerProcess) -> None:
         self._worker = worker
 
-    async def alive(self) -> bool:
+    async def alive(self, _since: float = 0.0) -> bool:
         return not self._worker.offline
 
 

@@ -1,4 +1,4 @@
-"""The checker of the chaos runs, alerting: a good history passes, and each way of breaking A1 to A5 is seen."""
+"""The checker of the chaos runs, alerting: a good history passes, and each way of breaking A1 to A8 is seen."""
 
 from __future__ import annotations
 
@@ -8,15 +8,30 @@ from typing import Any
 import pytest
 
 from tests.chaos.checker import check
-from tests.chaos.events import ChannelSpec, Death, Event, Fault, Final, Phase, Run, Signal, Silenced, Webhook
-from tests.chaos.receiver import FALLBACK, GROUPED, REFUSING
-from tests.chaos.routing import Part
+from tests.chaos.events import (
+    Acknowledged,
+    ChannelSpec,
+    Death,
+    Event,
+    Fault,
+    Final,
+    Phase,
+    Run,
+    Signal,
+    Silenced,
+    Webhook,
+)
+from tests.chaos.receiver import CAPPED, COOLED, FALLBACK, GROUPED, REFUSING
+from tests.chaos.responders import LASTS_S
+from tests.chaos.routing import CAP, COOLDOWN_S, Part
 
 T0, END = 1_000_000.0, 1_000_200.0
 PLAIN = ChannelSpec("plain", "/friendly-1", hostile=False)
 GROUP = ChannelSpec("group", GROUPED, hostile=False, part=Part.GROUPED)
 DEAF = ChannelSpec("deaf", REFUSING, hostile=False, part=Part.REFUSING)
 BACK = ChannelSpec("back", FALLBACK, hostile=False, part=Part.FALLBACK)
+CAP_ED = ChannelSpec("capped", CAPPED, hostile=False, part=Part.CAPPED)
+COLD = ChannelSpec("cooled", COOLED, hostile=False, part=Part.COOLED)
 CHANNELS = (PLAIN, GROUP, DEAF, BACK)
 SILENCE = (T0 + 50, T0 + 70)
 
@@ -145,6 +160,132 @@ class Story:
 
     def report(self) -> Any:
         return check([*self.events, Final(END, self.tables)])
+
+
+class Limited(Story):
+    """One problem of green fires three times within a minute, on a channel with a cooldown and on one with a cap.
+
+    The second time is over before the cooldown is; the third goes on after the end of the next one. Somebody has
+    acknowledged the first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events[0] = Run(T0, 1, "quick", (), (CAP_ED, COLD))
+        for table in ("incidents", "incident_events", "notifications", "alerts", "silences"):
+            self.tables[table].clear()
+        self.events = [e for e in self.events if not isinstance(e, Signal | Webhook | Silenced)]
+        for period, begin, end in ((1, 10, 14), (2, 16, 20), (3, 26, 30), (4, 32, 60)):
+            self.fire("leaf", "green", begin, end, period=period)
+            for type_, at in (("opened", begin), ("resolved", end)):
+                self.tell(CAP_ED, at + 0.2, (f"leaf{period} {type_}",))
+        for period, told_at in ((1, 10.2), (3, 26.2), (4, 26.2 + COOLDOWN_S)):
+            self.tell(COLD, told_at, (f"leaf{period} opened",), written=32.1 if period == 4 else None)
+            self.tell(COLD, {1: 14, 3: 30, 4: 60}[period] + 0.2, (f"leaf{period} resolved",))
+        self.hold("leaf2 opened", COLD, "cooldown")
+        self.hold("leaf2 resolved", COLD, "not_announced")
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """The fourth is acknowledged at 45 s, and open again when that is over."""
+        self.events.append(Acknowledged(T0 + 45, T0 + 45.1, "leaf4", T0 + 45.1 + LASTS_S, 200))
+        self.row("incidents", id="leaf4").update(version=4)
+        self.row("incident_events", id="leaf4 resolved").update(version=4)
+        for version, type_, at in ((2, "acknowledged", 45), (3, "acknowledgement_expired", 45.2 + LASTS_S)):
+            event = f"leaf4 {type_}"
+            self.tables["incident_events"].append(
+                {"id": event, "incident": "leaf4", "version": version, "type": type_, "at": T0 + at}
+            )
+            for channel in (CAP_ED, COLD):
+                self.tell(channel, at + 0.5, (event,))
+
+    def hook(
+        self, channel: ChannelSpec, at: float, id_: str, events: tuple[str, ...], *, accepted: bool = True
+    ) -> None:
+        """The end of an acknowledgement is told as a reminder."""
+        told = tuple(event.replace("acknowledgement_expired", "reminder") for event in events)
+        super().hook(channel, at, id_, told, accepted=accepted)
+
+
+def test_a_good_history_with_limits_passes_and_they_were_checked() -> None:
+    report = Limited().report()
+    assert report.violations == []
+    assert all(report.findings[name].applicable for name in ("I5", "I7", "A1", "A2", "A4", "A6", "A7", "A8"))
+
+
+def announce_too_soon(story: Limited) -> None:
+    """The second time is told although its cooldown is not over."""
+    story.drop("notifications", event="leaf2 opened", channel="cooled")
+    story.drop("notifications", event="leaf2 resolved", channel="cooled")
+    story.tell(COLD, 16.2, ("leaf2 opened",))
+    story.tell(COLD, 20.2, ("leaf2 resolved",))
+
+
+def never_announce(story: Limited) -> None:
+    """What is still wrong after the cooldown's end stays untold."""
+    for type_ in ("opened", "acknowledged", "acknowledgement_expired", "resolved"):
+        story.drop("notifications", event=f"leaf4 {type_}", channel="cooled")
+        story.unhear(f"msg_leaf4 {type_}cooled")
+    story.hold("leaf4 opened", COLD, "cooldown")
+    for type_ in ("acknowledged", "resolved"):
+        story.hold(f"leaf4 {type_}", COLD, "not_announced")
+
+
+def hold_back_the_first(story: Limited) -> None:
+    for type_, reason in (("opened", "cooldown"), ("resolved", "not_announced")):
+        story.drop("notifications", event=f"leaf1 {type_}", channel="cooled")
+        story.unhear(f"msg_leaf1 {type_}cooled")
+        story.hold(f"leaf1 {type_}", COLD, reason)
+
+
+def send_too_many(story: Limited) -> None:
+    for n in range(CAP + 1):
+        story.hook(CAP_ED, 100 + n * 0.2, f"msg_new{n}", ("leaf4 resolved",))
+
+
+def forget_acknowledgement(story: Limited) -> None:
+    for type_ in ("acknowledged", "acknowledgement_expired"):
+        story.drop("incident_events", id=f"leaf4 {type_}")
+
+
+LIMITS: list[tuple[str, str, Callable[[Limited], Any]]] = [
+    ("A6", "told within its cooldown", announce_too_soon),
+    ("A6", "still wrong at the cooldown's end and never told", never_announce),
+    ("A6", "held back though nothing was told before", hold_back_the_first),
+    ("I5", "held back for another reason", lambda s: s.row(
+        "notifications", event="leaf2 opened", channel="cooled").update(reason="silenced")),
+    ("I5", "the end is not told where the beginning was", lambda s: s.unhear("msg_leaf3 resolvedcooled")),
+    ("A7", "a message more than the cap allows", send_too_many),
+    ("A8", "an acknowledgement that is gone", forget_acknowledgement),
+    ("A8", "an acknowledgement without an end", lambda s: s.drop(
+        "incident_events", id="leaf4 acknowledgement_expired")),
+    ("A8", "an acknowledgement that ends too early", lambda s: s.row(
+        "incident_events", id="leaf4 acknowledgement_expired").update(at=T0 + 45.3)),
+    ("A8", "refused as if it were over", lambda s: s.events.append(
+        Acknowledged(T0 + 50, T0 + 50, "leaf4", T0 + 52, 400))),
+    ("A8", "an internal error", lambda s: s.events.append(Acknowledged(T0 + 50, T0 + 50, "leaf4", T0 + 52, 500))),
+    ("I5", "those who heard are not reminded", lambda s: s.unhear("msg_leaf4 acknowledgement_expiredcapped")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("invariant", "how", "damage"), LIMITS, ids=[f"{i} {how}" for i, how, _ in LIMITS])
+def test_each_way_of_breaking_a_limit_is_seen(invariant: str, how: str, damage: Callable[[Limited], Any]) -> None:
+    story = Limited()
+    damage(story)
+    assert story.report().findings[invariant].violations, how
+
+
+def test_what_is_resolved_need_not_be_acknowledged() -> None:
+    story = Limited()
+    story.events.append(Acknowledged(T0 + 20, T0 + 20.1, "leaf1", T0 + 22, 400))
+    assert story.report().violations == []
+
+
+def test_a_cap_is_not_judged_while_something_is_broken() -> None:
+    story = Limited()
+    send_too_many(story)
+    story.disturb(95, 2, "freeze", "notifier-1")
+    assert story.report().findings["A7"].violations == []
 
 
 def test_a_good_history_passes_and_everything_about_alerts_was_checked() -> None:

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from common.domain.delivery import LEASE
 from common.domain.health import Health
 from common.domain.slots import next_slot, phase_ms
+from common.domain.traces import check_id
 from tests.chaos.checker import INVARIANTS, check
 from tests.chaos.events import (
+    BROKEN_OFF,
+    IN_VAIN,
     ChannelSpec,
     Death,
     Event,
@@ -18,6 +22,7 @@ from tests.chaos.events import (
     Final,
     MonitorSpec,
     Phase,
+    Probed,
     Run,
     Sample,
     Truth,
@@ -94,9 +99,32 @@ class Story:
     def result(self, spec: MonitorSpec, at: float) -> dict[str, Any]:
         return next(r for r in self.tables["results"] if r["monitor_no"] == spec.no and r["slot_ms"] >= at * 1000)
 
-    def disturb(self, at: float, *, seconds: float = 0.0, name: str = "kill", target: str = "notifier-1") -> None:
+    def disturb(self, at: float, *, seconds: float = 0.0, name: str = "kill", target: str = "notifier-1",
+                outcome: str = "") -> None:  # fmt: skip
         self.events += [Fault(at, name, begins=True, target=target),
-                        Fault(at + seconds, name, begins=False, target=target)]  # fmt: skip
+                        Fault(at + seconds, name, begins=False, target=target, outcome=outcome)]  # fmt: skip
+
+    def miss(self, spec: MonitorSpec, begin: float, end: float) -> None:
+        """Its slots of this time are not stored."""
+        span = range(round(begin * 1000), round(end * 1000))
+        self.tables["results"] = [
+            r for r in self.tables["results"] if not (r["monitor_no"] == spec.no and r["slot_ms"] in span)
+        ]
+
+    def stand_still(self, begin: float, end: float) -> None:
+        """Nothing is checked from then to then, the outage aside."""
+        for spec in (SHOP, STEADY):
+            self.miss(spec, begin, end)
+
+    def ask(self, *unasked: int) -> None:
+        """The endpoints were asked for every slot that is stored, but for these."""
+        for row in self.tables["results"]:
+            if row["slot_ms"] not in unasked:
+                self.asked(SHOP if row["monitor_no"] == SHOP.no else STEADY, row["slot_ms"])
+
+    def asked(self, spec: MonitorSpec, slot_ms: int) -> None:
+        trace = check_id(spec.id, 1, slot_ms)[:16]
+        self.events.append(Probed(slot_ms / 1000 + 0.2, (spec.path,), (trace,), (100,)))
 
     def report(self) -> Any:
         return check([*self.events, Final(END, self.tables)])
@@ -124,10 +152,11 @@ def lease(no: int, holder: str, epoch: int, old: tuple[str, int] | None) -> dict
 def test_a_good_history_passes_and_every_invariant_had_something_to_check() -> None:
     report = Story().report()
     assert report.violations == []
-    about_alerts = ["A1", "A3", "A4", "A5"]  # tests/unit/test_chaos_alerting.py
-    assert [name for name, finding in report.findings.items() if not finding.applicable] == ["I6", *about_alerts]
+    about_alerts = ["A1", "A3", "A4", "A5", "A6", "A7", "A8"]  # tests/unit/test_chaos_alerting.py
+    nothing_to_check = [name for name, finding in report.findings.items() if not finding.applicable]
+    assert nothing_to_check == ["I6", "L1", *about_alerts]
     assert list(report.findings) == list(INVARIANTS)
-    assert list(INVARIANTS) == [*(f"I{n}" for n in range(1, 12)), *(f"A{n}" for n in range(1, 6))]
+    assert list(INVARIANTS) == [*(f"I{n}" for n in range(1, 12)), "L1", *(f"A{n}" for n in range(1, 9))]
     assert report.totals["incidents"] == 1 and report.totals["outages"] == 1 and report.totals["lost"] == 0
 
 
@@ -205,6 +234,17 @@ def leak(story: Story) -> None:
     story.events += [Sample(T0 + n, "worker-1", 5, 100.0, 40 + 3 * n) for n in range(0, 100, 5)]
 
 
+def lose(story: Story, *, name: str, target: str, back_after: float, seconds: float = 0.0) -> None:
+    """Something is lost at 70 s, and checks are made again so long after its end."""
+    story.disturb(T0 + 70, seconds=seconds, name=name, target=target)
+    story.stand_still(T0 + 70, T0 + 70 + seconds + back_after)
+    story.ask()
+
+
+def stick(story: Story, where: str) -> None:
+    story.tables["stuck"] = [{"queue": "checks.local", "id": "m1", "where": where, "broker": "b"}]
+
+
 def append_event(story: Story, **event: Any) -> None:
     story.tables["incident_events"].append({"id": "e3", "incident": "i", "at": T0 + 52, **event})
 
@@ -276,6 +316,10 @@ BROKEN: list[tuple[str, str, Break]] = [
         s.disturb(T0 + 31.5, target="worker-1"), s.hook("e1", HOOK, T0 + 32)]),
     ("I6", "a duplicate while the queue is away", lambda s: [
         s.disturb(T0 + 31.5, name="redis-kill", target="redis"), s.hook("e1", HOOK, T0 + 32)]),
+    ("I6", "a duplicate long after its lease was over", lambda s: [
+        s.disturb(T0 + 31.5), s.hook("e1", HOOK, T0 + 31.1 + LEASE.total_seconds() + 11)]),
+    ("I6", "a duplicate beside a failpoint that nobody met", lambda s: [
+        s.disturb(T0 + 31.5, outcome=IN_VAIN), s.hook("e1", HOOK, T0 + 32)]),
     ("I7", "the end before the beginning", swap_order),
     ("I7", "the end was never told", lambda s: s.unhear("msg_e2c2")),
     ("I7", "the end of what goes on", lambda s: s.row("incidents", id="i").update(status="open")),
@@ -289,6 +333,42 @@ BROKEN: list[tuple[str, str, Break]] = [
         s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
     ("I9", "a slot is missing long after a fault", lambda s: [
         s.disturb(T0 + 40, seconds=5), s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("I9", "a slot is missing beside a fault that never took hold", lambda s: [
+        s.disturb(T0 + 69.5, target="worker-1", outcome=IN_VAIN),
+        s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("I9", "a slot is missing five seconds after a worker died", lambda s: [
+        s.disturb(T0 + 65, target="worker-1"), s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("I9", "a slot is missing long after the leader stood still, which goes on", lambda s: [
+        s.disturb(T0 + 60, seconds=20, name="freeze-leader", target="scheduler-1"),
+        s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("I9", "a slot is missing while messages are only shuffled", lambda s: [
+        s.disturb(T0 + 69, seconds=3, name="queue-shuffle", target="redis"),
+        s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("I9", "a slot is missing while a worker has no network", lambda s: [
+        s.disturb(T0 + 69, seconds=3, name="egress-mute", target="worker-1"),
+        s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("I9", "a slot is missing while the slow lane is flooded", lambda s: [
+        s.disturb(T0 + 69, seconds=3, name="slow-flood", target="flood"),
+        s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("I9", "a check was made and its result is gone, and only Redis was away", lambda s: [
+        s.ask(), s.disturb(T0 + 69.5, name="redis-kill", target="redis"),
+        s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("I9", "two results of one slot, scheduled", lambda s: s.tables["results"].append(dict(s.tables["results"][50]))),
+    ("I9", "a result of a slot that was not due",
+     lambda s: s.tables["results"].append(s.tables["results"][50] | {"slot_ms": int((T0 + 60.0005) * 1000)})),
+    ("I9", "judged up without a question", lambda s: s.ask(s.result(STEADY, T0 + 70)["slot_ms"])),
+    ("L1", "eight seconds without a leader",
+     lambda s: lose(s, name="kill-leader", target="scheduler-1", back_after=8)),
+    ("L1", "eight seconds while the leader stands still",
+     lambda s: lose(s, name="freeze-leader", target="scheduler-1", seconds=9, back_after=-1)),
+    ("L1", "sixteen seconds after Redis is back",
+     lambda s: lose(s, name="redis-pause", target="redis", seconds=4, back_after=16)),
+    ("L1", "nothing for twenty seconds after a worker was killed",
+     lambda s: lose(s, name="kill", target="worker-1", back_after=21)),
+    ("L1", "one monitor of two is not checked any more", lambda s: [
+        s.disturb(T0 + 70, name="kill-leader", target="scheduler-1"), s.miss(SHOP, T0 + 70, T0 + 90), s.ask()]),
+    ("L1", "asked again in time, and nothing stored", lambda s: [
+        s.ask(), s.disturb(T0 + 70, name="kill-leader", target="scheduler-1"), s.stand_still(T0 + 70, T0 + 90)]),
     ("I10", "a write under an old epoch", corrupt_lease),
     ("I10", "taken before it had expired", usurp),
     ("I10", "an epoch is left out",
@@ -299,7 +379,9 @@ BROKEN: list[tuple[str, str, Break]] = [
     ("I11", "events left in the outbox", lambda s: s.tables["outbox"].append({"id": 1})),
     ("I11", "a notification left pending", lambda s: s.row("notifications", id="e1c1").update(status="pending")),
     ("I11", "messages held by the dead", lambda s: s.tables["acks"][0].update(alive=False)),
-    ("I11", "messages that nobody waits for", lambda s: s.tables["queues"][0].update(bodies=500)),
+    ("I11", "a message that a living process never ends", lambda s: stick(s, "held")),
+    ("I11", "a message that nobody takes", lambda s: stick(s, "waits")),
+    ("I11", "a message that is stored for nobody", lambda s: stick(s, "stored")),
     ("I11", "messages set aside for no reason", lambda s: s.tables["queues"][0].update(set_aside=1)),
     ("I11", "memory that grows", grow),
     ("I11", "files that are never closed", leak),
@@ -314,6 +396,16 @@ def test_each_way_of_breaking_an_invariant_is_seen(invariant: str, how: str, dam
 
 
 LEGAL: list[tuple[str, Break]] = [
+    ("every stored slot was asked for", lambda s: s.ask()),
+    ("a leader lost, and another one after six seconds",
+     lambda s: lose(s, name="kill-leader", target="scheduler-1", back_after=5.5)),
+    ("Redis away, and checks soon after",
+     lambda s: lose(s, name="redis-pause", target="redis", seconds=4, back_after=3)),
+    ("a check was made, and its worker died", lambda s: [
+        s.ask(), s.disturb(T0 + 70.5, target="worker-1"), s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
+    ("a slot missing beside a fault whose tool broke off", lambda s: [
+        s.disturb(T0 + 69, seconds=2, name="postgres-lock", target="postgres", outcome=BROKEN_OFF),
+        s.tables["results"].remove(s.result(STEADY, T0 + 70))]),
     ("a duplicate beside a death", lambda s: [s.disturb(T0 + 31.5), s.hook("e1", HOOK, T0 + 32)]),
     ("a duplicate after an answer cut off", lambda s: [
         s.unhear("msg_e1c1"), s.hook("e1", HOOK, T0 + 31.1, ambiguous=True), s.hook("e1", HOOK, T0 + 33)]),
@@ -368,6 +460,58 @@ def test_the_reasons_of_duplicates_are_told() -> None:
     story.hook("e1", HOOK, T0 + 32)
     (said,) = story.report().findings["I6"].explained
     assert "freeze notifier-1" in said and "/hook" in said
+
+
+def test_how_long_it_took_is_measured_from_the_loss_to_the_last_monitor_s_next_check() -> None:
+    story = Story()
+    lose(story, name="kill-leader", target="scheduler-1", back_after=4)
+    (seconds,) = story.report().recoveries["leader lost"]
+    assert 4 <= seconds <= 5.2
+    assert story.report().findings["L1"].applicable == 1
+
+
+def test_a_kill_and_the_death_it_brought_about_are_one_trial() -> None:
+    story = Story()
+    lose(story, name="kill", target="worker-1", back_after=2)
+    story.events.append(Death(T0 + 70.1, "worker-1", 7, "kill"))
+    assert story.report().findings["L1"].applicable == 1
+
+
+def test_a_loss_beside_another_says_nothing() -> None:
+    story = Story()
+    story.disturb(T0 + 71, name="redis-kill", target="redis")
+    lose(story, name="kill-leader", target="scheduler-1", back_after=10)
+    assert story.report().findings["L1"].applicable == 0
+
+
+def test_missing_slots_are_told_apart_and_counted() -> None:
+    story = Story()
+    story.ask()
+    story.disturb(T0 + 70.5, target="worker-1")
+    story.tables["results"].remove(story.result(STEADY, T0 + 70))
+    never_made = story.result(SHOP, T0 + 70)
+    story.tables["results"].remove(never_made)
+    story.events = [e for e in story.events if not (isinstance(e, Probed) and e.traces == (
+        check_id(SHOP.id, 1, never_made["slot_ms"])[:16],))]  # fmt: skip
+    (said,) = story.report().findings["I9"].explained
+    assert "2 of" in said and "1 were not asked for, 1 asked for and not stored" in said and "worker 2" in said
+
+
+@pytest.mark.parametrize("outcome", [IN_VAIN, BROKEN_OFF])
+def test_what_never_took_hold_is_not_counted(outcome: str) -> None:
+    story = Story()
+    story.disturb(T0 + 20, name="redis-flush", target="redis")
+    story.disturb(T0 + 30, name="redis-flush", target="redis", outcome=outcome)
+    assert story.report().faults["redis-flush"] == 1
+
+
+@pytest.mark.parametrize(("grown_mb", "seen"), [(10.0, False), (16.0, True)])
+def test_memory_may_grow_by_a_tenth_and_a_little(grown_mb: float, seen: bool) -> None:
+    story = Story()
+    story.events += [Sample(T0 + n, "worker-1", 5, 100.0 + (grown_mb if n > 60 else 0), 40) for n in range(0, 100, 5)]
+    finding = story.report().findings["I11"]
+    assert bool(finding.violations) is seen
+    assert "1 processes" in finding.explained[0]
 
 
 def test_a_run_counts_its_kills() -> None:

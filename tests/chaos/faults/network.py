@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.chaos import proxy
-from tests.chaos.faults.site import Site
+from tests.chaos.faults.site import InVain, Site
 
 LINKS = ("postgres", "redis", "sink", "api")
 
@@ -41,7 +41,11 @@ def refuse(site: Site, link: str = "") -> None:
 def cut(site: Site, link: str = "") -> None:
     """All connections are reset at once."""
     link = link or site.chance.choice(LINKS)
-    site.world.proxies[link].cut()
+    gate = site.world.proxies[link]
+    before = gate.touched
+    gate.cut()
+    if gate.touched == before:
+        raise InVain(f"{link} had no connection")
     site.moment("net-cut", link)
 
 
@@ -49,8 +53,11 @@ def _badly(site: Site, name: str, mode: proxy.Mode, link: str, *, longest_s: flo
     link = link or site.chance.choice(LINKS)
     gate, span = site.world.proxies[link], min(site.span(), longest_s)
     with site.during(name, link, f"{span:.1f} s"):
+        before = gate.touched
         try:
             gate.mode(mode)
             site.sleep(span)
         finally:
             gate.mode(proxy.PASS)
+        if gate.touched == before:
+            raise InVain(f"nothing went through {link}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from common.broker import HEARTBEAT_TIMEOUT_MS
 from scheduler.lease import LeaseTimes
-from tests.chaos.faults.site import Site
+from tests.chaos.faults.site import InVain, Site
 from tests.chaos.fleet import PROCESSES
 from tests.chaos.wounded import FAILPOINTS
 
@@ -18,19 +18,18 @@ _CYCLE = 2.6
 
 def kill(site: Site, role: str = "") -> None:
     """SIGKILL at any moment."""
-    living = site.world.fleet.living(role)
-    if living:
-        name = site.chance.choice(living)
-        if site.world.fleet.kill(name):
-            site.moment("kill", name)
+    name = _somebody(site, role)
+    if not site.world.fleet.kill(name):
+        raise InVain(f"{name} has just ended")
+    site.moment("kill", name)
 
 
 def fall(site: Site, kind: str = "") -> None:
-    """SIGKILL at a failpoint; given up when nobody comes by in time."""
+    """SIGKILL at a failpoint; in vain when nobody comes by in time."""
     fleet = site.world.fleet
     choices = [(name, point) for name in fleet.living() for point in FAILPOINTS[name.split("-")[0]] if kind in point]
     if not choices:
-        return
+        raise InVain("nobody runs")
     name, point = site.chance.choice(choices)
     # Not always the first to come by: what follows in the same transaction or message is another case.
     fleet.arm(name, point, site.chance.choice((1.0, 0.3)))
@@ -38,7 +37,8 @@ def fall(site: Site, kind: str = "") -> None:
         for _ in site.until(min(site.world.plan.longest_s, 6.0), every_s=0.05):
             if not fleet.armed(name):
                 return
-        fleet.disarm(name)
+        if fleet.disarm(name):
+            raise InVain(f"{name} did not come by {point}")
 
 
 def fall_together(site: Site, loop: str, hurry: Callable[[Site], None] | None = None) -> None:
@@ -53,10 +53,11 @@ def fall_together(site: Site, loop: str, hurry: Callable[[Site], None] | None = 
                 hurry(site)
             for _ in site.until(site.world.plan.silence_s * _CYCLE, every_s=0.05):
                 if not all(fleet.armed(name) for name in names):
-                    return
+                    break
         finally:
-            for name in names:
-                fleet.disarm(name)
+            waiting = [fleet.disarm(name) for name in names]
+        if all(waiting):
+            raise InVain(f"no notifier came by {point}")
 
 
 def remind_now(site: Site) -> None:
@@ -67,29 +68,28 @@ def remind_now(site: Site) -> None:
 
 def freeze(site: Site, role: str = "") -> None:
     """SIGSTOP for longer than a heartbeat's patience, then SIGCONT: it goes on with what others have taken over."""
-    living = site.world.fleet.living(role)
-    if not living:
-        return
-    name = site.chance.choice(living)
+    name = _somebody(site, role)
     seconds = site.chance.uniform(1.05, 2.0) * HEARTBEAT_TIMEOUT_MS / 1000
     _freeze(site, "freeze", name, seconds)
 
 
 def freeze_leader(site: Site) -> None:
     """The leader stands still for longer than its lease: for a moment after that there are two."""
-    if name := leader(site):
-        _freeze(site, "freeze-leader", name, LeaseTimes().ttl_s + site.chance.uniform(1.0, 4.0))
+    seconds = LeaseTimes().ttl_s + site.chance.uniform(1.0, 4.0)
+    _freeze(site, "freeze-leader", _leader(site), seconds)
 
 
 def kill_leader(site: Site) -> None:
     """The leader dies."""
-    if (name := leader(site)) and site.world.fleet.kill(name):
-        site.moment("kill", name, "leader")
+    name = _leader(site)
+    if not site.world.fleet.kill(name):
+        raise InVain(f"{name} has just ended")
+    site.moment("kill-leader", name)
 
 
 def rolling_restart(site: Site) -> None:
     """SIGTERM to one process after the other, as an upgrade does."""
-    fleet = site.world.fleet
+    fleet, came_back = site.world.fleet, 0
     for name in PROCESSES:
         before = fleet.pid(name)
         if before is None or site.over.is_set():
@@ -99,7 +99,10 @@ def rolling_restart(site: Site) -> None:
             end = time.monotonic() + _BACK_WITHIN_S
             while fleet.pid(name) in {before, None} and time.monotonic() < end and not site.over.is_set():
                 site.sleep(0.1)
+        came_back += fleet.pid(name) not in {before, None}
         site.sleep(0.5)
+    if not came_back:
+        raise InVain("nobody came back")
 
 
 def leader(site: Site) -> str | None:
@@ -119,7 +122,21 @@ def leader(site: Site) -> str | None:
 def _freeze(site: Site, fault: str, name: str, seconds: float) -> None:
     fleet = site.world.fleet
     if not fleet.freeze(name):
-        return
+        raise InVain(f"{name} has just ended")
     with site.during(fault, name, f"{seconds:.1f} s"):
         site.sleep(seconds)
         fleet.thaw(name)
+
+
+def _somebody(site: Site, role: str) -> str:
+    living = site.world.fleet.living(role)
+    if not living:
+        raise InVain(f"no {role or 'process'} runs")
+    return site.chance.choice(living)
+
+
+def _leader(site: Site) -> str:
+    name = leader(site)
+    if name is None:
+        raise InVain("nobody leads")
+    return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from tests.chaos.faults import clocks, network, postgres, processes, queues, receivers
+from tests.chaos.faults import clocks, egress, network, postgres, processes, queues, receivers
 from tests.chaos.faults.site import Site
 
 Inflict = Callable[[Site], None]
@@ -28,6 +28,8 @@ FAULTS: Mapping[str, Inflict] = {
     "failpoint-settle": partial(processes.fall, kind="commit@settle"),
     "failpoint-silences": partial(processes.fall_together, loop="silences"),
     "failpoint-reminders": partial(processes.fall_together, loop="reminders", hurry=processes.remind_now),
+    "failpoint-cooldowns": partial(processes.fall_together, loop="cooldowns"),
+    "failpoint-acknowledgements": partial(processes.fall_together, loop="acknowledgements"),
     "failpoint-api": partial(processes.fall, kind="commit@api"),
     "freeze-api": partial(processes.freeze, role="api"),
     "freeze-scheduler": partial(processes.freeze, role="scheduler"),
@@ -40,6 +42,8 @@ FAULTS: Mapping[str, Inflict] = {
     "redis-pause": queues.pause,
     "redis-clients": queues.cut_clients,
     "redis-full": queues.fill_memory,
+    "redis-disk": queues.fill_disk,
+    "slow-flood": queues.flood,
     "queue-duplicate": queues.duplicate,
     "queue-shuffle": queues.shuffle,
     "queue-stale": queues.stale,
@@ -48,7 +52,10 @@ FAULTS: Mapping[str, Inflict] = {
     "postgres-backend": postgres.kill_backend,
     "postgres-terminate": postgres.terminate_backends,
     "postgres-lock": postgres.lock_table,
+    "postgres-connections": postgres.exhaust_connections,
     "disk-full": postgres.fill_disk,
+    "egress-unreachable": egress.unreachable,
+    "egress-mute": egress.mute,
     "net-reset": network.reset,
     "net-lost-replies": network.lose_replies,
     "net-blackhole": network.blackhole,

@@ -9,12 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.chaos.events import Fault
+import psycopg
+import redis
+
+from tests.chaos.events import BROKEN_OFF, IN_VAIN, TOOK_HOLD, Fault
 from tests.chaos.world import World
 
 
 class Impossible(Exception):
     """This machine cannot do that fault; the message says why."""
+
+
+class InVain(Exception):
+    """It was tried and never took hold: nobody came by, nothing was there to break. It counts for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +49,21 @@ class Site:
 
     @contextmanager
     def during(self, name: str, target: str = "", detail: str = "") -> Iterator[None]:
-        """A fault that lasts."""
+        """A fault that lasts. Its end says what came of it: an error of its object may have come half-way."""
         self.world.history.add(Fault(time.time(), name, begins=True, target=target, detail=detail))
+        outcome = TOOK_HOLD
         try:
             yield
+        except InVain:
+            outcome = IN_VAIN
+            raise
+        except (psycopg.Error, redis.RedisError, OSError):
+            outcome = BROKEN_OFF
+            raise
         finally:
-            self.world.history.add(Fault(time.time(), name, begins=False, target=target, detail=detail))
+            self.world.history.add(
+                Fault(time.time(), name, begins=False, target=target, detail=detail, outcome=outcome)
+            )
 
     def moment(self, name: str, target: str = "", detail: str = "") -> None:
         """A fault that is over at once."""

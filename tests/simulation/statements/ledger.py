@@ -39,9 +39,19 @@ def _group_states(tx: Transaction, p: Any) -> Rows:
         waiting = max((r for r in rows if r["status"] == "pending"), key=lambda r: r["no"], default=None)
         told_at = max((r["sent_at"] for r in rows if r["sent_at"] is not None), default=None)
         if waiting is not None or told_at is not None:
-            next_at, attempts = (waiting["next_attempt_at"], waiting["attempts"]) if waiting else (None, None)
-            found.append((channel, group, next_at, attempts, told_at))
+            names = ("next_attempt_at", "attempts", "id")
+            next_at, attempts, id_ = (waiting[name] for name in names) if waiting else (None, None, None)
+            found.append((channel, group, next_at, attempts, told_at, id_))
     return found
+
+
+def _pin(tx: Transaction, p: Any) -> Rows:
+    pinned = Rows()
+    for id_ in items(p["ids"]):
+        row = tx.get("notifications", id_)
+        if row["status"] == "pending" and row["attempts"] == 0 and tx.try_lock("notifications", id_):
+            pinned.append((id_,))
+    return pinned
 
 
 def claimable(tx: Transaction, now: Any) -> list[dict[str, Any]]:
@@ -131,6 +141,7 @@ def _no_fallbacks(_tx: Transaction, _p: Any) -> Rows:
 STATEMENTS: dict[str, Statement] = {
     ledger._WRITE: _write,
     ledger._GROUPS: _group_states,
+    ledger._PIN: _pin,
     notifications._CLAIM_DUE: _claim_due,
     notifications._CLAIM_NAMED: _claim_named,
     notifications._WAITING: _waiting,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.store import notices, reminders, settlements
+from common.store import following, notices, reminders, settlements, silenced
 from tests.simulation.database import Guard, Rows, Statement, Transaction
 
 
@@ -39,20 +39,21 @@ def _record(tx: Transaction, p: Any) -> Rows:
 
 def _save_health(tx: Transaction, p: Any) -> Rows:
     changed = Rows()
-    for id_, change, seen, retry_at in zip(p["channels"], p["changes"], p["seen"], p["retries"], strict=True):
+    names = ("channels", "changes", "well", "seen", "retries")
+    for id_, change, well, seen, retry_at in zip(*(p[name] for name in names), strict=True):
         row = tx.get("channels", id_)
         applies = {"failing": row["failures"] == seen, "disable": row["enabled"]}.get(change, row["failures"] > 0)
         if not applies:
             continue
-        new = row | {"retry_at": None if change == "well" else retry_at}
-        if change == "well":
+        new = row | {"retry_at": None if well else retry_at}
+        if well:
             new |= {"failures": 0, "failing_since": None}
         elif change == "failing":
             new |= {"failures": row["failures"] + 1, "failing_since": row["failing_since"] or p["now"]}
         elif change == "disable":
             new |= {"enabled": False}
         tx.put("channels", id_, new)
-        changed.append((id_, change))
+        changed.append((id_, change, well))
     return changed
 
 
@@ -65,8 +66,8 @@ def _make_due(tx: Transaction, p: Any) -> Rows:
     return Rows()
 
 
-def _follow_dead(tx: Transaction, p: Any) -> Rows:
-    rows = tx.rows("notifications")
+def _give_up(tx: Transaction, p: Any) -> Rows:
+    given_up, rows = Rows(), tx.rows("notifications")
     for incident, channel in zip(p["incidents"], p["channels"], strict=True):
         ours = [row for row in rows.values() if (row["incident_id"], row["channel_id"]) == (incident, channel)]
         if any(
@@ -78,6 +79,12 @@ def _follow_dead(tx: Transaction, p: Any) -> Rows:
             if row["status"] == "pending" and row["event_type"] in p["following"]:
                 tx.lock("notifications", row["id"])
                 tx.put("notifications", row["id"], row | {"status": "suppressed", "reason": p["not_announced"]})
+                given_up.append((row["id"],))
+    return given_up
+
+
+def _nothing_silenced(_tx: Transaction, _p: Any) -> Rows:
+    """There are no silences here."""
     return Rows()
 
 
@@ -119,6 +126,7 @@ STATEMENTS: dict[str, Statement] = {
     settlements._RECORD: _record,
     settlements._SAVE_HEALTH: _save_health,
     settlements._MAKE_DUE: _make_due,
-    settlements._FOLLOW_DEAD: _follow_dead,
+    following._GIVE_UP: _give_up,
+    silenced._SILENCING: _nothing_silenced,
     settlements._MORE: _more,
 }
