@@ -28,9 +28,10 @@ def take_alerts(body: list[AlertIn]) -> dict[str, Any]:
     A firing alert opens an incident, unless one of its dedup_key is open: then it makes that one worse or changes
     nothing. A resolved one resolves it. What was sent before, by its alert_id or else by dedup_key, status and
     starts_at, changes nothing, so a batch without an answer may safely be sent again; without an alert_id, a worse
-    severity is no repeat while the incident is open. An alert_id is for one message: the worsening or the end of what
-    had one needs another, or none. A platform key's alerts are offered to every organization's enabled routes and are
-    an incident of each that matches.
+    severity is no repeat while the incident is open, and a repeat that comes five minutes after somebody resolved its
+    incident by hand says that it still fires and opens another. An alert_id is for one message: the worsening or the
+    end of what had one needs another, or none. A platform key's alerts are offered to every organization's enabled
+    routes and are an incident of each that matches.
     """
     tally = intake.take_in([item.alert() for item in body], "api")
     answer = {

@@ -7,6 +7,7 @@ give an alert the same dedup_key: Prometheus' fingerprint of its labels, which A
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ from common.domain.alerts import (
     RESERVED_KEYS,
     Alert,
     AlertStatus,
+    Lifetime,
     label_fingerprint,
     severity_of,
     shortened,
@@ -70,7 +72,10 @@ def alertmanager_webhook_by_key(key: str) -> dict[str, Any]:
 
 @routes.post("/api/v2/alerts", **_FACTS)
 def alertmanager_alerts() -> dict[str, Any]:
-    """What Prometheus sends to an Alertmanager; the key as Bearer or by Basic authentication (either half)."""
+    """What Prometheus sends to an Alertmanager; the key as Bearer or by Basic authentication (either half).
+
+    What is not sent again before its endsAt, or without one for five minutes, is resolved.
+    """
     return _alerts("")
 
 
@@ -118,7 +123,9 @@ def _of_api(item: Any, where: str, now: datetime) -> Alert:
         raise _wrong(where, "must be an object")
     ends_at = _moment(item, "endsAt", where)
     over = ends_at is not None and ends_at <= now
-    return _alert(item, where, "prometheus", AlertStatus.RESOLVED if over else AlertStatus.FIRING)
+    alert = _alert(item, where, "prometheus", AlertStatus.RESOLVED if over else AlertStatus.FIRING)
+    # Who sends here repeats what fires; nothing else would tell that it has died.
+    return replace(alert, lifetime=Lifetime(ends_at))
 
 
 def _alert(item: Mapping[str, Any], where: str, source: str, status: AlertStatus) -> Alert:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from threading import Event
 from typing import TypeVar
 
 from api.context import caller, request_id, services
@@ -21,10 +22,11 @@ from common.domain.alerts import (
     overall,
 )
 from common.domain.errors import Contended
+from common.process import start_loop
+from common.store import alert_ends, monitors
 from common.store import alerts as stored
-from common.store import monitors
 from common.store.alerts import Offer
-from common.store.engine import Connection
+from common.store.engine import Connection, Database
 from common.store.incidents import Deed
 
 T = TypeVar("T")
@@ -42,6 +44,7 @@ def take_in(alerts: Sequence[Alert], what: str) -> Counter[Outcome]:
     """
     if _is_operator():
         alerts = [replace(alert, dedup_key=platform_key(alert.dedup_key)) for alert in alerts]
+        _prolong([alert for alert in alerts if alert.lifetime is not None])
     outcomes: list[list[Outcome]] = [[] for _ in alerts]
     for runs in in_rounds(alerts):
         offers = _offers(alerts, runs)
@@ -70,6 +73,23 @@ def platform_key(key: str) -> str:
     """A platform's key, apart from those of the organizations' own alerts; one too long is shortened to a hash."""
     marked = PLATFORM_KEYS + key
     return marked if len(marked) <= MAX_KEY_CHARS else PLATFORM_KEYS + sha256(key.encode()).hexdigest()
+
+
+def watch(database: Database, stop: Event) -> None:
+    """Note now and then that alerts can come in: what is not repeated ends only while they can."""
+
+    def note() -> bool:
+        with database.begin() as connection:
+            alert_ends.note_intake(connection)
+        return False
+
+    start_loop("alert_intake", note, stop, idle_s=alert_ends.INTAKE_EVERY_S)
+
+
+def _prolong(alerts: Sequence[Alert]) -> None:
+    """What a platform's alerts have opened lasts on, whatever its organizations' routes say by now."""
+    if alerts:
+        _in_transaction(lambda connection: stored.prolong_anywhere(connection, alerts, _deed(connection)))
 
 
 def _is_operator() -> bool:

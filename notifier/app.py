@@ -43,11 +43,15 @@ from common.store.route_books import RouteBooks
 from common.vault import Vault
 from notifier.acknowledgements import LOOK_EVERY_S as EXPIRE_EVERY_S
 from notifier.acknowledgements import Acknowledgements
+from notifier.alert_ends import LOOK_EVERY_S as END_ALERTS_EVERY_S
+from notifier.alert_ends import AlertEnds
 from notifier.cooldowns import LOOK_EVERY_S as END_COOLDOWNS_EVERY_S
 from notifier.cooldowns import CooldownEnds
 from notifier.deadman import LOOK_EVERY_S as DEADMAN_EVERY_S
 from notifier.deadman import DeadMan, pinger
 from notifier.deliver import MAX_SENDS, Deliverer, Parts
+from notifier.fallbacks import LOOK_EVERY_S as GIVE_EVERY_S
+from notifier.fallbacks import Fallbacks
 from notifier.hints import Hints
 from notifier.relay import Relay
 from notifier.reminders import LOOK_EVERY_S as REMIND_EVERY_S
@@ -78,9 +82,11 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     clock = DatabaseClock()
     events = EventLoop()
     broker = make_broker(redis_url, middleware=[events])
+    # What is pending is nothing or very much: a plan for an average of that fits neither.
     database = Database(
-        database_url, DatabaseRole.WORKER, application="notifier", pool_size=10, statement_timeout_s=_STATEMENT_S
-    )
+        database_url, DatabaseRole.WORKER, application="notifier", pool_size=12, statement_timeout_s=_STATEMENT_S,
+        custom_plans=True,
+    )  # fmt: skip
 
     def now() -> datetime:
         return from_ms(clock.now_ms())
@@ -88,9 +94,9 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     if not _await_clock(database, clock, stop):
         return 0
     sweeper = Sweeper(database, clock, now)
-    deliverer = deliverer_class(_parts(settings, database, now, sweeper.wake))
-    hints = Hints(broker, sweeper.wake, now)
     books = RouteBooks()
+    deliverer = deliverer_class(_parts(settings, database, now, sweeper.wake, books))
+    hints = Hints(broker, sweeper.wake, now)
     silences = SilenceEnds(database, hints.give, now, books=books)
     cooldowns = CooldownEnds(database, hints.give, now, books=books)
     _declare(broker, deliverer)
@@ -104,9 +110,11 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
         *(_start_relay(database, Relay(database, hints.give, now, books=books), stop) for _ in range(_RELAYS)),
         start_loop("silences", silences.step, stop, idle_s=SETTLE_SILENCES_EVERY_S),
         start_loop("cooldowns", cooldowns.step, stop, idle_s=END_COOLDOWNS_EVERY_S),
+        start_loop("fallbacks", Fallbacks(database, hints.give, now).step, stop, idle_s=GIVE_EVERY_S),
         start_loop("hints", hints.step, stop, idle_s=0),
         start_loop("sweeper", lambda: sweeper.step(start_due), stop, idle_s=0),
         start_loop("reminders", Reminders(database, now).step, stop, idle_s=REMIND_EVERY_S),
+        start_loop("alert_ends", AlertEnds(database, now).step, stop, idle_s=END_ALERTS_EVERY_S),
         start_loop("acknowledgements", Acknowledgements(database, now).step, stop, idle_s=EXPIRE_EVERY_S),
     ]
     if settings.deadman_url is not None:
@@ -134,7 +142,9 @@ def _await_clock(database: Database, clock: DatabaseClock, stop: threading.Event
     return False
 
 
-def _parts(settings: Settings, database: Database, now: Callable[[], datetime], wake: Callable[[], None]) -> Parts:
+def _parts(
+    settings: Settings, database: Database, now: Callable[[], datetime], wake: Callable[[], None], books: RouteBooks
+) -> Parts:
     if settings.encryption_keys is None:
         raise SettingsError("TOCSIN_ENCRYPTION_KEYS must be set: channels' secrets cannot be read without")
     vault = Vault(settings.encryption_keys.get_secret_value())
@@ -145,6 +155,7 @@ def _parts(settings: Settings, database: Database, now: Callable[[], datetime], 
         channels=CHANNELS,
         context=open_context(settings, vault, now, max_handles=2 * MAX_SENDS),
         wake=wake,
+        books=books,
     )
 
 

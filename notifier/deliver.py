@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from common import log, telemetry
@@ -24,10 +24,12 @@ from common.domain.matching import LedgerStatus
 from common.store import bundles, notifications
 from common.store.engine import Connection, Database
 from common.store.notifications import Claimed, Limits
+from common.store.route_books import RouteBooks
 from common.store.settlements import Settlement
 from common.vault import SecretUnreadable, Vault
 from notifier.messages import build, sort_out
 from notifier.settle import Settler
+from notifier.silenced import hold_back
 
 #: Sends under way: in this process, and at one channel.
 MAX_SENDS = 256
@@ -39,7 +41,7 @@ _GRACE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What delivering needs. `wake` says that the ledger is worth another look."""
+    """What delivering needs. `wake` says that the ledger is worth another look; `books` may be the relay's."""
 
     database: Database
     settler: Settler
@@ -47,6 +49,7 @@ class Parts:
     channels: Mapping[str, Channel]
     context: Context
     wake: Callable[[], None]
+    books: RouteBooks = field(default_factory=RouteBooks)
 
 
 class Deliverer:
@@ -98,7 +101,10 @@ class Deliverer:
             return []
         now = self._now()
         with self._parts.database.begin() as connection:
-            claims = self._claim(connection, ids, limits, now)
+            claimed = self._claim(connection, ids, limits, now)
+            claims = hold_back(connection, claimed, self._parts.books, now)
+        if len(claims) < len(claimed):
+            self._parts.wake()  # there is room for others
         with self._busy_lock:
             self._busy.update(claim.channel_id for claim in claims)
         return claims

@@ -4,6 +4,10 @@ Two alerts are about the same problem when their dedup_key is the same; without 
 not change while the problem lasts. An alert that is sent again is known by its identity: its alert_id, or else its
 dedup_key, status and start; without a start only the open incident tells that it is a repeat. Of what fires each
 severity is noted apart: one that was not told before may make the open incident worse, but opens nothing anew.
+
+Two things end an incident although nobody said that its alert is over: somebody resolved it by hand, or the sender has
+stopped repeating what it promised to repeat. A repeat that comes afterwards says that the alert still fires, and opens
+another incident (docs/decisions/0019).
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from types import MappingProxyType
@@ -45,6 +49,14 @@ RESERVED_KEYS = (MONITOR_KEYS, PLATFORM_KEYS, CHANNEL_KEYS)
 #: Identities that we derive; an alert_id never begins like this.
 DERIVED_IDS = "tocsin:"
 
+#: How long an alert lasts whose sender repeats it and does not say how long: Alertmanager's resolve_timeout.
+RESOLVE_TIMEOUT = timedelta(minutes=5)
+#: A repeat that comes so long after somebody resolved its incident by hand is none that was on its way by then.
+REOPEN_AFTER = timedelta(minutes=5)
+#: Why an incident was resolved, as its timeline says it.
+ALERT_RESOLVED = "alert_resolved"
+ALERT_EXPIRED = "alert_expired"
+
 MAX_KEY_CHARS = 255
 _HASH_CHARS = 8
 
@@ -71,8 +83,22 @@ _BADNESS: Mapping[Severity, int] = MappingProxyType({severity: -place for place,
 
 
 @dataclass(frozen=True, slots=True)
+class Lifetime:
+    """Of an alert that ends by itself unless it is repeated. `until` None: RESOLVE_TIMEOUT after it was taken in."""
+
+    until: datetime | None = None
+
+    def ends_at(self, taken_at: datetime) -> datetime:
+        """When it ends."""
+        return taken_at + RESOLVE_TIMEOUT if self.until is None else self.until
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert as it is taken in. `facts` goes into the incident's cause as it is."""
+    """One alert as it is taken in. `facts` goes into the incident's cause as it is.
+
+    Without a `lifetime` only its sender or a person ends it.
+    """
 
     name: str
     source: str
@@ -85,6 +111,7 @@ class Alert:
     starts_at: datetime | None = None
     alert_id: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    lifetime: Lifetime | None = None
 
     @property
     def identity(self) -> str | None:
@@ -94,11 +121,11 @@ class Alert:
         return self._derived(self.starts_at, self.severity)
 
     @property
-    def siblings(self) -> tuple[str, ...]:
-        """The identities of the same problem since the same start, but of other severities."""
+    def told_as(self) -> tuple[str, ...]:
+        """Of what fires and has no alert_id: the identities of the same problem since the same start."""
         if self.alert_id is not None or self.starts_at is None or self.status is AlertStatus.RESOLVED:
             return ()
-        return tuple(self._derived(self.starts_at, other) for other in Severity if other is not self.severity)
+        return tuple(self._derived(self.starts_at, severity) for severity in Severity)
 
     def _derived(self, starts_at: datetime, severity: Severity) -> str:
         # The end is one, however bad the problem was.

@@ -1,7 +1,7 @@
 """What follows from one attempt to deliver: for the notification, and for its channel.
 
 Backoff belongs to the channel: its failures in a row decide when it is tried again, whichever of its notifications
-that will be. A refusal (4xx) concerns the one notification only and says nothing about the channel.
+that will be. A refusal (4xx) concerns the one notification only; it shows that the channel's receiver is there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ MAX_RETRY_AFTER = timedelta(hours=1)
 
 #: Counted from the notification's first attempt; after it the next failure is the last.
 GIVE_UP_AFTER = timedelta(hours=24)
+
+#: A channel that fails for so long lets its fallback be told of what waits there, although it may still arrive itself.
+FALLBACK_AFTER = timedelta(minutes=5)
 
 #: The whole of one attempt: look-up, connection, TLS, request and response.
 SEND_DEADLINE_S = 20.0
@@ -66,7 +69,7 @@ class ChannelChange(StrEnum):
     DISABLE = "disable"  # the receiver says that it is gone for good (410)
     WELL = "well"  # it takes notifications: all of its pending ones are due
     FAILING = "failing"  # one more failure in a row
-    ANSWERS = "answers"  # it refused this one: no sign of a failure, the next may be tried at once
+    ANSWERS = "answers"  # it refused this one, so it is there: as well as one that takes them
     NONE = "none"  # nothing was sent
 
 

@@ -12,11 +12,20 @@ from dataclasses import dataclass, field
 
 from uuid_utils import uuid7
 
-from common.domain.alerts import Alert, AlertStatus, Outcome, badness
+from common.domain.alerts import (
+    ALERT_EXPIRED,
+    ALERT_RESOLVED,
+    REOPEN_AFTER,
+    Alert,
+    AlertStatus,
+    Outcome,
+    badness,
+)
 from common.domain.errors import Contended
 from common.domain.incident import EventType, Severity, Status
-from common.store import incidents
-from common.store.arrays import integers
+from common.store import alert_ends, incidents
+from common.store.alert_ends import AlertEnd
+from common.store.arrays import integers, texts
 from common.store.engine import Connection
 from common.store.incidents import Alteration, Deed
 from common.store.openings import SAID, Placement, adopted, document, open_everywhere, uuids
@@ -24,12 +33,11 @@ from common.store.openings import SAID, Placement, adopted, document, open_every
 #: How long an identity stops repeats.
 RETENTION_DAYS = 400
 
-# What is open under these alerts' keys now.
-_OPEN = f"""
-SELECT u.n, i.id::text, i.severity
-  FROM unnest(%(orgs)s::uuid[], %(places)s::int[]) WITH ORDINALITY AS u(org_id, place, n)
-  JOIN {SAID} USING (place)
-  JOIN incidents i ON i.org_id = u.org_id AND i.dedup_key = a.dedup_key AND i.status <> 'resolved'
+# What is open under these keys in these organizations now. No join: where statistics of a quiet time say that nothing
+# is open, the planner would pair everything that is open with every alert.
+_OPEN = """
+SELECT org_id::text, dedup_key, id::text, severity FROM incidents
+ WHERE org_id = ANY(%(orgs)s::uuid[]) AND dedup_key = ANY(%(keys)s::text[]) AND status <> 'resolved'
 """
 
 # Who has something open under these keys: for a platform's alert, whose end no route leads anywhere.
@@ -38,11 +46,22 @@ SELECT dedup_key, org_id::text FROM incidents
  WHERE dedup_key = ANY(%(keys)s) AND status <> 'resolved' ORDER BY dedup_key, org_id
 """
 
-# Offers of which one of these identities is taken.
+# Offers of which one of these identities is taken, with the newest incident that they led to, and whether a repeat may
+# open another: that one was ended by nobody who knew (by hand, and not a moment ago; or its sender had fallen silent).
+# IS TRUE: the timeline is read by the index of its incident, never by that of its organization.
 _TOLD = """
-SELECT DISTINCT u.offer
+SELECT DISTINCT ON (u.offer) u.offer, i.id::text,
+       COALESCE(i.status = 'resolved' AND ending.reason IS DISTINCT FROM %(alert_resolved)s
+                AND (ending.reason = %(alert_expired)s OR i.resolved_at <= %(reopen_before)s), false)
   FROM unnest(%(orgs)s::uuid[], %(ids)s::text[], %(offers)s::int[]) AS u(org_id, alert_id, offer)
   JOIN alerts a ON a.org_id = u.org_id AND a.alert_id = u.alert_id
+  LEFT JOIN incidents i ON i.org_id = a.org_id AND i.id = a.incident_id
+  LEFT JOIN LATERAL (
+    SELECT e.data ->> 'reason' AS reason FROM incident_events e
+     WHERE e.incident_id = i.id AND (e.org_id = i.org_id) IS TRUE AND e.type = 'resolved'
+     ORDER BY e.incident_id DESC, e.version DESC LIMIT 1
+  ) ending ON true
+ ORDER BY u.offer, i.resolved_at DESC NULLS FIRST
 """
 
 # Take these identities; one that is taken is absent from the answer. Whoever is about to take it too waits for us.
@@ -57,7 +76,7 @@ SELECT u.org_id, a.identity, a.status, u.incident_id
 RETURNING org_id::text, alert_id
 """
 
-# Somebody else's incident turned out to be the one.
+# Somebody else's incident turned out to be the one, or it was opened again.
 _LEAD_TO = """
 UPDATE alerts a SET incident_id = u.adopted
   FROM unnest(%(orgs)s::uuid[], %(ids)s::text[], %(adopted)s::uuid[]) AS u(org_id, alert_id, adopted)
@@ -102,6 +121,8 @@ class _Problem:
     severity: Severity = Severity.INFO  # of that one
     planned_id: str = ""  # to be opened
     fresh: list[int] = field(default_factory=list)  # the offers that are no repeats
+    reopening: set[int] = field(default_factory=set)  # repeats that may open another incident …
+    reopened_from: str | None = None  # … than this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +153,10 @@ def take(connection: Connection, alerts: Sequence[Alert], offers: Sequence[Offer
         return []
     now = _Round(connection, alerts, offers, deed, [Outcome.DEDUPLICATED] * len(offers))
     said = document(alerts, {offer.place for offer in offers})
-    problems = _look_up(now, said)
+    problems = _look_up(now)
     _claim(now, problems, said)
     _alter(now, [*_open(now, problems), *_ending_or_worse(now, problems)])
+    _prolong(now, problems)
     return now.outcomes
 
 
@@ -161,7 +183,7 @@ def forget(connection: Connection, *, days: int = RETENTION_DAYS, limit: int = 5
     return connection.exec_driver_sql(_FORGET, {"days": days, "limit": limit}).rowcount
 
 
-def _look_up(now: _Round, said: str) -> list[_Problem]:
+def _look_up(now: _Round) -> list[_Problem]:
     """What the offers are about, and which of it is open."""
     found: dict[tuple[str, str], _Problem] = {}
     for number, offer in enumerate(now.offers):
@@ -170,17 +192,17 @@ def _look_up(now: _Round, said: str) -> list[_Problem]:
         if problem is None:
             problem = found[key] = _Problem(offer.org_id)
         problem.offers.append(number)
-    problems = list(found.values())
-    parameters = {**_columns(now, [problem.offers[0] for problem in problems]), "alerts": said}
-    for ordinal, id_, severity in now.connection.exec_driver_sql(_OPEN, parameters):
-        problem = problems[ordinal - 1]
-        problem.incident_id, problem.severity = id_, Severity(severity)
-    return problems
+    parameters = {"orgs": uuids({org_id for org_id, _ in found}), "keys": texts({key for _, key in found})}
+    for org_id, dedup_key, id_, severity in now.connection.exec_driver_sql(_OPEN, parameters):
+        problem = found.get((org_id, dedup_key))
+        if problem is not None:
+            problem.incident_id, problem.severity = id_, Severity(severity)
+    return list(found.values())
 
 
 def _claim(now: _Round, problems: Sequence[_Problem], said: str) -> None:
     """Plan new incidents, take the identities; what is fresh afterwards is no repeat, as far as identities tell."""
-    _drop_told(now, [problem for problem in problems if problem.incident_id is None])
+    _weigh_told(now, [problem for problem in problems if problem.incident_id is None])
     numbers, leading_to = [], []
     for problem in problems:
         if not problem.offers:
@@ -197,22 +219,30 @@ def _claim(now: _Round, problems: Sequence[_Problem], said: str) -> None:
     parameters = {**_columns(now, numbers), "incidents": uuids(leading_to), "alerts": said}
     taken = {(row[0], row[1]) for row in now.connection.exec_driver_sql(_CLAIM, parameters)}
     for problem in problems:
-        for number in problem.offers if problem.incident_id or problem.planned_id else ():
-            identity = now.alert(number).identity
-            if identity is None:
-                problem.fresh.append(number)
-            elif (problem.org_id, identity) in taken:
-                taken.discard((problem.org_id, identity))  # the next one in this very batch is a repeat
-                problem.fresh.append(number)
+        if problem.incident_id or problem.planned_id:
+            problem.fresh += [number for number in problem.offers if _is_fresh(now, problem, number, taken)]
 
 
-def _drop_told(now: _Round, closed: Sequence[_Problem]) -> None:
-    """What is over stays over until it begins anew: another severity of the same start opens nothing."""
+def _is_fresh(now: _Round, problem: _Problem, number: int, taken: set[tuple[str, str]]) -> bool:
+    identity = now.alert(number).identity
+    if identity is None or number in problem.reopening:
+        return True
+    if (problem.org_id, identity) in taken:
+        taken.discard((problem.org_id, identity))  # the next one in this very batch is a repeat
+        return True
+    return False
+
+
+def _weigh_told(now: _Round, closed: Sequence[_Problem]) -> None:
+    """What is over stays over until it begins anew: neither a repeat nor another severity of the same start opens it.
+
+    Unless its incident was ended by nobody who knew.
+    """
     rows = [
         (problem.org_id, identity, number)
         for problem in closed
         for number in problem.offers
-        for identity in now.alert(number).siblings
+        for identity in now.alert(number).told_as
     ]
     if not rows:
         return
@@ -220,25 +250,40 @@ def _drop_told(now: _Round, closed: Sequence[_Problem]) -> None:
         "orgs": uuids(row[0] for row in rows),
         "ids": [row[1] for row in rows],
         "offers": integers(row[2] for row in rows),
+        "alert_resolved": ALERT_RESOLVED,
+        "alert_expired": ALERT_EXPIRED,
+        "reopen_before": now.deed.at - REOPEN_AFTER,
     }
-    told = {row[0] for row in now.connection.exec_driver_sql(_TOLD, parameters)}
+    told = {row[0]: (row[1], row[2]) for row in now.connection.exec_driver_sql(_TOLD, parameters)}
     for problem in closed:
-        problem.offers = [number for number in problem.offers if number not in told]
+        for number in problem.offers:
+            incident_id, reopens = told.get(number, (None, False))
+            if reopens:
+                problem.reopening.add(number)
+                problem.reopened_from = incident_id
+        problem.offers = [number for number in problem.offers if number not in told or number in problem.reopening]
 
 
 def _open(now: _Round, problems: Sequence[_Problem]) -> list[tuple[str, int]]:
     """Open what is new, by the worst of each; (incident, offer) where somebody else did at the same moment."""
     new = {problem.planned_id: problem for problem in problems if problem.planned_id and problem.fresh}
     leading = {id_: now.worst(problem.fresh) for id_, problem in new.items()}
-    placements = [Placement(id_, new[id_].org_id, now.offers[number].place) for id_, number in leading.items()]
+    placements = [
+        Placement(id_, new[id_].org_id, now.offers[number].place, new[id_].reopened_from)
+        for id_, number in leading.items()
+    ]
     opened = open_everywhere(now.connection, now.alerts, placements, now.deed)
     for id_ in opened:
         now.outcomes[leading[id_]] = Outcome.OPENED
+        new[id_].incident_id = id_
     lost = [placement for placement in placements if placement.id not in opened]
     theirs = adopted(now.connection, now.alerts, lost)
     if len(theirs) < len(lost):
         raise Contended("An incident was resolved at the very moment in which it was to be adopted.")
-    _lead_to(now, [(new[id_], other) for id_, other in theirs.items()])
+    for id_, other in theirs.items():
+        new[id_].incident_id = other
+    reopened = [(new[id_], id_) for id_ in opened if new[id_].reopening]
+    _lead_to(now, [*reopened, *((new[id_], other) for id_, other in theirs.items())])
     return [(other, leading[id_]) for id_, other in theirs.items()]
 
 
@@ -262,7 +307,7 @@ def _ending_or_worse(now: _Round, problems: Sequence[_Problem]) -> list[tuple[st
     """(incident, offer) of the open ones that an alert ends or makes worse."""
     found = []
     for problem in problems:
-        if problem.incident_id is None or not problem.fresh:
+        if problem.planned_id or problem.incident_id is None or not problem.fresh:
             continue
         number = now.worst(problem.fresh)
         alert = now.alert(number)
@@ -289,6 +334,31 @@ def _alter(now: _Round, wanted: Sequence[tuple[str, int]]) -> None:
     incidents.alter_all(now.connection, changes)
 
 
+def _prolong(now: _Round, problems: Sequence[_Problem]) -> None:
+    """Alerts that fire and have a lifetime last as long as their latest message says, be it a repeat."""
+    ends: dict[str, AlertEnd] = {}
+    for problem in problems:
+        found = [end for number in problem.offers if (end := _end(now.alert(number), now.deed)) is not None]
+        if problem.incident_id is not None and found:
+            ends[problem.incident_id] = found[-1]
+    orgs = {problem.incident_id: problem.org_id for problem in problems if problem.incident_id in ends}
+    opened = {problem.planned_id for problem in problems if problem.incident_id == problem.planned_id}
+    alert_ends.begin(now.connection, orgs, {id_: end for id_, end in ends.items() if id_ in opened})
+    alert_ends.prolong(now.connection, orgs, {id_: end for id_, end in ends.items() if id_ not in opened})
+
+
+def prolong_anywhere(connection: Connection, alerts: Sequence[Alert], deed: Deed) -> None:
+    """A platform's alerts last on wherever they are open, also where no route leads them any more."""
+    ends = {alert.dedup_key: end for alert in alerts if (end := _end(alert, deed)) is not None}
+    alert_ends.prolong_keys(connection, ends)
+
+
+def _end(alert: Alert, deed: Deed) -> AlertEnd | None:
+    if alert.lifetime is None or alert.status is AlertStatus.RESOLVED:
+        return None
+    return AlertEnd(alert.lifetime.ends_at(deed.at), stated=alert.lifetime.until is not None)
+
+
 def _columns(now: _Round, numbers: Sequence[int]) -> dict[str, str]:
     offers = [now.offers[number] for number in numbers]
     return {"orgs": uuids(offer.org_id for offer in offers), "places": integers(offer.place for offer in offers)}
@@ -297,7 +367,7 @@ def _columns(now: _Round, numbers: Sequence[int]) -> dict[str, str]:
 def _ending(incident_id: str, deed: Deed) -> Alteration:
     return Alteration(
         incident_id, EventType.RESOLVED, deed.at, deed.request_id,
-        status=Status.RESOLVED, data={"reason": "alert_resolved"}, actor=deed.actor,
+        status=Status.RESOLVED, data={"reason": ALERT_RESOLVED}, actor=deed.actor,
     )  # fmt: skip
 
 

@@ -51,6 +51,12 @@ UPDATE notifications n SET held_until = u.held_until
   FROM unnest(%(ids)s::uuid[], %(untils)s::timestamptz[]) AS u(id, held_until) WHERE n.id = u.id
 """
 
+# A route's cooldown is shorter now: perhaps it is over.
+_LOOK_AGAIN = """
+UPDATE notifications SET held_until = least(held_until, statement_timestamp())
+ WHERE org_id = %(org)s AND route_id = %(route)s AND held_until IS NOT NULL
+"""
+
 # It stays suppressed: its incident is over, or a newer announcement stands for it.
 _LEAVE = "UPDATE notifications SET held_until = NULL WHERE id = ANY(%(ids)s::uuid[])"
 
@@ -110,6 +116,11 @@ def put_off(connection: Connection, until: Mapping[str, datetime]) -> None:
     """Look at these again at these times."""
     if until:
         connection.exec_driver_sql(_PUT_OFF, {"ids": words(until), "untils": moments(until.values())})
+
+
+def look_again(connection: Connection, *, org_id: str, route_id: str) -> None:
+    """What this route holds back is looked at soon: for whoever shortens its cooldown, in the same transaction."""
+    connection.exec_driver_sql(_LOOK_AGAIN, {"org": org_id, "route": route_id})
 
 
 def leave(connection: Connection, ids: Sequence[str]) -> None:

@@ -4,8 +4,11 @@ An announcement that died or was suppressed unheard goes, as a ledger row of its
 fallbacks' chain. From there on that channel hears of the incident like any other that heard it begin: what is written
 already is given to it here, in order, and the relay sees to what comes.
 
-The caller's transaction has just ended these announcements, so it holds their rows; a relay that decides who hears of
-the incident's end waits for them (outbox, _PIN_ANNOUNCEMENTS) and finds what is written here.
+What waits at a channel that has been failing for a while is given too, once, and still arrives at the channel itself
+when that is well again.
+
+The caller's transaction has just ended these announcements, or marked them, so it holds their rows; a relay that
+decides who hears of the incident's end waits for them (outbox, _PIN_ANNOUNCEMENTS) and finds what is written here.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 
 from uuid_utils import uuid7
 
+from common.domain.delivery import FALLBACK_AFTER
 from common.domain.matching import ANNOUNCING
 from common.store.engine import Connection
 
@@ -39,6 +43,20 @@ SELECT DISTINCT ON (f.origin) f.origin::text, f.id::text FROM chain f JOIN chann
  WHERE c.enabled AND c.deleted_at IS NULL AND f.id <> f.origin
  ORDER BY f.origin, f.place
 """
+
+# What waits to announce an open incident at channels that have been failing since then and have a fallback.
+_WAITING = """
+SELECT n.id::text, n.channel_id::text FROM channels c CROSS JOIN LATERAL (
+  SELECT n.id, n.channel_id FROM notifications n JOIN incidents i ON i.org_id = n.org_id AND i.id = n.incident_id
+   WHERE n.channel_id = c.id AND n.status = 'pending' AND n.handed_over_at IS NULL
+     AND n.event_type = ANY(%(announcing)s) AND i.status <> 'resolved'
+   ORDER BY n.no LIMIT %(limit)s FOR NO KEY UPDATE OF n SKIP LOCKED
+) n
+ WHERE c.failures > 0 AND c.failing_since <= %(since)s AND c.fallback_id IS NOT NULL
+   AND c.enabled AND c.deleted_at IS NULL
+ LIMIT %(limit)s
+"""
+_MARK = "UPDATE notifications SET handed_over_at = %(now)s WHERE id = ANY(%(ids)s::uuid[])"
 
 # The announcements among them, in the order of their incidents' timelines.
 _ANNOUNCEMENTS = """
@@ -96,17 +114,37 @@ def hand_over(connection: Connection, ids: Sequence[str], now: datetime) -> list
     """
     if not ids:
         return []
-    targets = [(row[0], row[1]) for row in connection.exec_driver_sql(_TARGETS, {"ids": list(ids)})]
+    targets = _targets(connection, ids)
     if not targets:
         return []
     parameters = {
         "ids": list(ids),
-        "origins": [origin for origin, _ in targets],
-        "targets": [target for _, target in targets],
+        "origins": list(targets),
+        "targets": list(targets.values()),
         "announcing": [event.value for event in ANNOUNCING],
     }
     given = _give(connection, connection.exec_driver_sql(_ANNOUNCEMENTS, parameters).all(), now)
     return given + _give(connection, connection.exec_driver_sql(_REST, parameters).all(), now)
+
+
+def hand_over_waiting(connection: Connection, now: datetime, *, limit: int) -> tuple[list[str], bool]:
+    """Give what waits at channels that have been failing for FALLBACK_AFTER, up to `limit` announcements.
+
+    The ids of the new rows, and whether there may be more.
+    """
+    parameters = {"since": now - FALLBACK_AFTER, "limit": limit, "announcing": [event.value for event in ANNOUNCING]}
+    rows = connection.exec_driver_sql(_WAITING, parameters).all()
+    targets = _targets(connection, [row[0] for row in rows]) if rows else {}
+    # What has no usable channel to go to now may have one later.
+    ids = [id_ for id_, channel_id in rows if channel_id in targets]
+    if ids:
+        connection.exec_driver_sql(_MARK, {"ids": ids, "now": now})
+    return hand_over(connection, ids, now), bool(ids) and len(rows) == limit
+
+
+def _targets(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """{channel: the one that its fallbacks lead to} of these notifications."""
+    return {row[0]: row[1] for row in connection.exec_driver_sql(_TARGETS, {"ids": list(ids)})}
 
 
 def _give(connection: Connection, rows: Sequence[Any], now: datetime) -> list[str]:

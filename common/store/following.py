@@ -1,6 +1,8 @@
-"""How an incident went on, for channels that hear of its beginning late: told after it, in order.
+"""How an incident went on, at channels that hear of its beginning late, or never.
 
-The caller holds the organization, so the relay does not decide meanwhile who has heard of what.
+Late: it is told after the beginning, in order; the caller holds the organization, so the relay does not decide
+meanwhile who has heard of what. Never: neither is it told; the caller has just ended the beginning, and a relay that
+decides about the incident waits for that (outbox, _PIN_ANNOUNCEMENTS).
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from typing import Any
 
 from uuid_utils import uuid7
 
-from common.domain.matching import ANNOUNCING, FOLLOWING
+from common.domain.matching import ANNOUNCING, FOLLOWING, Match
 from common.store.engine import Connection
+from common.store.notifications import Claimed
 
 #: A notification that is sent again: as if it had never been tried, but with its number of attempts; its id is the
 #: message's again.
@@ -52,6 +55,36 @@ SELECT u.id, %(org_id)s, u.event_id, u.incident_id, u.channel_id, u.route_id, u.
  ORDER BY u.n
     ON CONFLICT (event_id, channel_id) DO NOTHING
 """
+
+# Nobody at this channel heard, or will hear, of the incident: then nobody is told how it went on either.
+_GIVE_UP = """
+UPDATE notifications n SET status = 'suppressed', reason = %(not_announced)s
+  FROM unnest(%(orgs)s::uuid[], %(incidents)s::uuid[], %(channels)s::uuid[]) AS u(org_id, incident_id, channel_id)
+ WHERE n.org_id = u.org_id AND n.incident_id = u.incident_id AND n.channel_id = u.channel_id
+   AND n.status = 'pending' AND n.event_type = ANY(%(following)s)
+   AND NOT EXISTS (SELECT 1 FROM notifications a
+                    WHERE a.org_id = u.org_id AND a.incident_id = u.incident_id AND a.channel_id = u.channel_id
+                      AND a.event_type = ANY(%(announcing)s) AND (a.status IN ('pending', 'sent') OR a.unknown_outcome))
+RETURNING n.id::text
+"""
+
+
+def give_up(connection: Connection, ended: Sequence[Claimed]) -> set[str]:
+    """These announcements are no longer pending: what followed them is not told where nobody heard; the ids."""
+    if not ended:
+        return set()
+    rows = connection.exec_driver_sql(
+        _GIVE_UP,
+        {
+            "orgs": [claim.org_id for claim in ended],
+            "incidents": [claim.incident_id for claim in ended],
+            "channels": [claim.channel_id for claim in ended],
+            "not_announced": Match.NOT_ANNOUNCED.value,
+            "following": [event.value for event in FOLLOWING],
+            "announcing": [event.value for event in ANNOUNCING],
+        },
+    )
+    return {row[0] for row in rows}
 
 
 def bring_back(connection: Connection, *, org_id: str, ids: Sequence[str]) -> None:

@@ -39,10 +39,10 @@ SELECT u.id, u.org_id, u.event_id, u.incident_id, u.channel_id, u.event_type,
 
 # Of each group its newest pending row (what was never tried waits, the rest is under way) and its last message.
 _GROUPS = """
-SELECT u.channel_id::text, u.group_key, waiting.next_attempt_at, waiting.attempts, told.sent_at
+SELECT u.channel_id::text, u.group_key, waiting.next_attempt_at, waiting.attempts, told.sent_at, waiting.id::text
   FROM unnest(%(channels)s::uuid[], %(groups)s::text[]) AS u(channel_id, group_key)
   LEFT JOIN LATERAL (
-    SELECT n.next_attempt_at, n.attempts FROM notifications n
+    SELECT n.id, n.next_attempt_at, n.attempts FROM notifications n
      WHERE n.channel_id = u.channel_id AND n.group_key = u.group_key AND n.status = 'pending'
      ORDER BY n.no DESC LIMIT 1
   ) waiting ON true
@@ -52,6 +52,12 @@ SELECT u.channel_id::text, u.group_key, waiting.next_attempt_at, waiting.attempt
      ORDER BY n.sent_at DESC LIMIT 1
   ) told ON true
  WHERE waiting.next_attempt_at IS NOT NULL OR told.sent_at IS NOT NULL
+"""
+
+# Of what waits, what nobody is claiming; nobody does until our transaction ends, so what is written now leaves with it.
+_PIN = """
+SELECT id::text FROM notifications WHERE id = ANY(%(ids)s::uuid[]) AND status || '' = 'pending' AND attempts = 0
+   FOR SHARE SKIP LOCKED
 """
 
 
@@ -115,15 +121,21 @@ def write(connection: Connection, rows: Sequence[NewNotification], now: datetime
 
 
 def group_states(connection: Connection, keys: Collection[GroupKey]) -> dict[GroupKey, GroupState]:
-    """How these groups stand at their channels; without those of which nothing is known."""
+    """How these groups stand at their channels; without those of which nothing is known.
+
+    What waits in them is not taken away before the transaction ends.
+    """
     if not keys:
         return {}
     parameters = {"channels": words(channel for channel, _ in keys), "groups": texts(group for _, group in keys)}
+    rows = connection.exec_driver_sql(_GROUPS, parameters).all()
+    untried = [row[5] for row in rows if row[3] == 0]
+    pinned = {row[0] for row in connection.exec_driver_sql(_PIN, {"ids": words(untried)})} if untried else set()
     return {
         (channel, group): GroupState(
-            waits_until=next_at if attempts == 0 else None,
-            under_way=bool(attempts),
+            waits_until=next_at if id_ in pinned else None,
+            under_way=id_ is not None and id_ not in pinned,
             told_at=told_at,
         )
-        for channel, group, next_at, attempts, told_at in connection.exec_driver_sql(_GROUPS, parameters)
+        for channel, group, next_at, _, told_at, id_ in rows
     }

@@ -14,7 +14,7 @@ from uuid_utils import uuid7
 
 from common.domain.alerts import Alert
 from common.domain.incident import priority_of
-from common.store.arrays import integers
+from common.store.arrays import integers, words
 from common.store.engine import Connection
 from common.store.incidents import DOCUMENT, OUTBOX_CHANNEL, Deed
 
@@ -28,15 +28,15 @@ json_to_recordset(%(alerts)s::json) AS a(place int, identity text, status text, 
 # The partial unique index is the guard: where one is open for the key already, nothing is written and nothing answered.
 _OPEN = f"""
 WITH wanted AS (
-  SELECT u.id, u.org_id, u.event_id, a.*
-    FROM unnest(%(ids)s::uuid[], %(orgs)s::uuid[], %(events)s::uuid[], %(places)s::int[])
-         AS u(id, org_id, event_id, place)
+  SELECT u.id, u.org_id, u.event_id, u.reopened_from, a.*
+    FROM unnest(%(ids)s::uuid[], %(orgs)s::uuid[], %(events)s::uuid[], %(places)s::int[], %(reopened)s::uuid[])
+         AS u(id, org_id, event_id, place, reopened_from)
     JOIN {SAID} USING (place)
 ), opened AS (
   INSERT INTO incidents (id, org_id, source, dedup_key, name, title, description, severity, priority, status, cause,
-                         labels, correlation_id, opened_at)
+                         labels, reopened_from, correlation_id, opened_at)
   SELECT w.id, w.org_id, w.source, w.dedup_key, w.name, w.title, w.description, w.severity, w.priority, 'open', w.cause,
-         w.labels, %(request_id)s, %(at)s
+         w.labels, w.reopened_from, %(request_id)s, %(at)s
     FROM wanted w ORDER BY w.org_id, w.dedup_key
       ON CONFLICT (org_id, dedup_key) WHERE status <> 'resolved' DO NOTHING
   RETURNING *
@@ -64,11 +64,12 @@ SELECT u.id, i.id::text
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """An incident of its organization's own, of the alert at this place."""
+    """An incident of its organization's own, of the alert at this place; `reopened_from` was resolved by hand."""
 
     id: str
     org_id: str
     place: int
+    reopened_from: str | None = None
 
 
 def document(alerts: Sequence[Alert], places: Iterable[int]) -> str:
@@ -93,6 +94,7 @@ def open_everywhere(
         "orgs": uuids(p.org_id for p in placements),
         "events": uuids(str(uuid7()) for _ in placements),
         "places": integers(p.place for p in placements),
+        "reopened": words(p.reopened_from for p in placements),
         "actor": deed.actor,
         "request_id": deed.request_id,
         "at": deed.at,

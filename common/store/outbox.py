@@ -96,8 +96,8 @@ _OF_INCIDENTS = """
  WHERE n.event_type = ANY(%(announcing)s::text[])
 """
 
-# Openings that are still on their way must not change while we decide who hears of the end: see settle's
-# _FOLLOW_DEAD, which runs after it has waited for us. In order of ids, as settle locks them.
+# Openings that are still on their way must not change while we decide who hears of the end: see following.give_up,
+# which runs after its caller has waited for us. In order of ids, as settle locks them.
 _PIN_ANNOUNCEMENTS = f"""
 SELECT 1 {_OF_INCIDENTS} AND n.status = 'pending'
  ORDER BY n.id FOR SHARE OF n

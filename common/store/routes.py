@@ -10,7 +10,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from common.domain.errors import NotFound
-from common.store import reminders
+from common.store import cooldown_ends, reminders
 from common.store.engine import Connection
 
 #: A position behind every route.
@@ -128,6 +128,8 @@ def change(connection: Connection, *, org_id: str, route_id: str, route: RouteCo
     _arrange(connection, org_id, route_id, position)
     if route.repeat_interval_s != before["repeat_interval_s"]:
         reminders.replan(connection, org_id=org_id, route_id=route_id)
+    if route.cooldown_s < before["cooldown_s"]:
+        cooldown_ends.look_again(connection, org_id=org_id, route_id=route_id)
     return get(connection, org_id=org_id, route_id=route_id)
 
 

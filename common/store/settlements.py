@@ -14,10 +14,13 @@ from datetime import datetime
 from uuid_utils import uuid7
 
 from common.domain.delivery import Attempt, ChannelChange, Decision, Outcome, Poison
-from common.domain.matching import ANNOUNCING, FOLLOWING, LedgerStatus, Match
-from common.store import fallbacks, notices, reminders
+from common.domain.matching import ANNOUNCING, LedgerStatus
+from common.store import fallbacks, following, notices, reminders
 from common.store.engine import Connection
 from common.store.notifications import Claimed
+
+#: A receiver that refuses one notification is there and listens: what it was failing of is over.
+_WELL = (ChannelChange.WELL, ChannelChange.ANSWERS)
 
 # Channels first and in one order, so that settlers wait for each other instead of deadlocking.
 _LOCK_CHANNELS = "SELECT 1 FROM channels WHERE id = ANY(%(channels)s::uuid[]) ORDER BY id FOR NO KEY UPDATE"
@@ -52,18 +55,18 @@ SELECT * FROM unnest(%(attempt_ids)s::uuid[], %(orgs)s::uuid[], %(ids)s::uuid[],
 # finds the count that it was claimed with.
 _SAVE_HEALTH = """
 UPDATE channels c
-   SET failures = CASE u.change WHEN 'well' THEN 0 WHEN 'failing' THEN c.failures + 1 ELSE c.failures END,
-       failing_since = CASE u.change WHEN 'well' THEN NULL WHEN 'failing' THEN COALESCE(c.failing_since, %(now)s)
-                                     ELSE c.failing_since END,
-       retry_at = CASE u.change WHEN 'well' THEN NULL ELSE u.retry_at END,
+   SET failures = CASE WHEN u.is_well THEN 0 WHEN u.change = 'failing' THEN c.failures + 1 ELSE c.failures END,
+       failing_since = CASE WHEN u.is_well THEN NULL WHEN u.change = 'failing' THEN COALESCE(c.failing_since, %(now)s)
+                            ELSE c.failing_since END,
+       retry_at = CASE WHEN u.is_well THEN NULL ELSE u.retry_at END,
        enabled = c.enabled AND u.change <> 'disable',
        disabled_reason = CASE u.change WHEN 'disable' THEN 'gone' ELSE c.disabled_reason END,
        updated_at = CASE u.change WHEN 'disable' THEN %(now)s ELSE c.updated_at END
-  FROM unnest(%(channels)s::uuid[], %(changes)s::text[], %(seen)s::int[], %(retries)s::timestamptz[])
-       AS u(id, change, seen, retry_at)
+  FROM unnest(%(channels)s::uuid[], %(changes)s::text[], %(well)s::bool[], %(seen)s::int[], %(retries)s::timestamptz[])
+       AS u(id, change, is_well, seen, retry_at)
  WHERE c.id = u.id
    AND CASE u.change WHEN 'failing' THEN c.failures = u.seen WHEN 'disable' THEN c.enabled ELSE c.failures > 0 END
-RETURNING c.id::text, u.change
+RETURNING c.id::text, u.change, u.is_well
 """
 
 # A channel that is well again gets all it missed at once; what was never tried waits for something else (its group).
@@ -74,17 +77,6 @@ UPDATE notifications SET next_attempt_at = %(now)s
                WHERE channel_id = ANY(%(channels)s::uuid[]) AND status = 'pending' AND next_attempt_at > %(now)s
                  AND first_attempt_at IS NOT NULL AND lease_token IS NULL
                  FOR UPDATE SKIP LOCKED)
-"""
-
-# Nobody at this channel heard, or will hear, of the incident: then nobody is told of its end either.
-_FOLLOW_DEAD = """
-UPDATE notifications n SET status = 'suppressed', reason = %(not_announced)s
-  FROM unnest(%(orgs)s::uuid[], %(incidents)s::uuid[], %(channels)s::uuid[]) AS u(org_id, incident_id, channel_id)
- WHERE n.org_id = u.org_id AND n.incident_id = u.incident_id AND n.channel_id = u.channel_id
-   AND n.status = 'pending' AND n.event_type = ANY(%(following)s)
-   AND NOT EXISTS (SELECT 1 FROM notifications a
-                    WHERE a.org_id = u.org_id AND a.incident_id = u.incident_id AND a.channel_id = u.channel_id
-                      AND a.event_type = ANY(%(announcing)s) AND (a.status IN ('pending', 'sent') OR a.unknown_outcome))
 """
 
 # Whether something can be claimed at these channels now that these attempts are over.
@@ -193,11 +185,12 @@ def _save_health(connection: Connection, settlements: Sequence[Settlement], now:
             "now": now,
             "channels": [s.claim.channel_id for s in chosen],
             "changes": [s.decision.channel.value for s in chosen],
+            "well": [s.decision.channel in _WELL for s in chosen],
             "seen": [s.claim.failures for s in chosen],
             "retries": [s.decision.next_attempt_at or now for s in chosen],
         },
     ).all()
-    recovered = [row[0] for row in rows if row[1] == ChannelChange.WELL]
+    recovered = [row[0] for row in rows if row[2]]
     if recovered:
         connection.exec_driver_sql(_MAKE_DUE, {"channels": recovered, "now": now})
     return [row[0] for row in rows if row[1] == ChannelChange.DISABLE]
@@ -211,17 +204,7 @@ def _bury(connection: Connection, settlements: Sequence[Settlement], now: dateti
     dead = [claim for s in settlements for claim in s.claim.together if claim.event_type in ANNOUNCING]
     if not dead:
         return False
-    connection.exec_driver_sql(
-        _FOLLOW_DEAD,
-        {
-            "orgs": [claim.org_id for claim in dead],
-            "incidents": [claim.incident_id for claim in dead],
-            "channels": [claim.channel_id for claim in dead],
-            "not_announced": Match.NOT_ANNOUNCED.value,
-            "following": [event.value for event in FOLLOWING],
-            "announcing": [event.value for event in ANNOUNCING],
-        },
-    )
+    following.give_up(connection, dead)
     return bool(fallbacks.hand_over(connection, [claim.id for claim in dead], now))
 
 

@@ -23,8 +23,11 @@ SELECT id::text, org_id::text FROM silences
  ORDER BY ends_at, id LIMIT 1
 """
 
-# Still over, and nobody has settled it meanwhile? Whoever would change that needs the organization's row.
-_STILL = "SELECT 1 FROM silences WHERE id = %(silence)s AND settled_at IS NULL AND ends_at <= %(now)s"
+# Still over, and nobody has settled it meanwhile? Whoever would change that needs the organization's row. Held: who
+# claims and finds itself silenced has either been seen here or sees that it is over (silenced).
+_STILL = """
+SELECT 1 FROM silences WHERE id = %(silence)s AND settled_at IS NULL AND ends_at <= %(now)s FOR NO KEY UPDATE
+"""
 
 # Per incident and channel the newest announcement that it held back, unless the channel heard a newer one or another
 # silence holds a newer one back. What was let go, handed on or given up is not found again.

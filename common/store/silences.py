@@ -65,6 +65,8 @@ SELECT %(copy)s, s.org_id, s.matchers, s.comment, s.created_by, s.starts_at, sta
  WHERE s.org_id = %(org_id)s AND s.id = %(id)s
    AND EXISTS (SELECT 1 FROM notifications n WHERE n.org_id = s.org_id AND n.silence_id = s.id)
 """
+# Whoever is about to hold something back by it has done so, or will see it changed.
+_HOLD = "SELECT 1 FROM silences WHERE org_id = %(org_id)s AND id = %(id)s FOR NO KEY UPDATE"
 _HAND_OVER = "UPDATE notifications SET silence_id = %(copy)s WHERE org_id = %(org_id)s AND silence_id = %(id)s"
 
 # One that has ended stays as it is; one that never began ends where it would have begun.
@@ -138,6 +140,7 @@ def active(connection: Connection, *, org_id: str) -> list[tuple[str, list[dict[
 def leave_behind(connection: Connection, *, org_id: str, silence_id: str) -> None:
     """Before its matchers change: let an ended copy take along what the silence has held back, if it has."""
     keys = {"org_id": org_id, "id": silence_id, "copy": str(uuid7())}
+    connection.exec_driver_sql(_HOLD, keys)
     if connection.exec_driver_sql(_LEAVE_BEHIND, keys).rowcount:
         connection.exec_driver_sql(_HAND_OVER, keys)
 

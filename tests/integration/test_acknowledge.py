@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from api.acknowledge_page import moment
 from common.channels.links import LIFETIME, Links
 from common.clock import utc_now
 from common.vault import Vault, generate_key
@@ -55,19 +56,19 @@ def test_looking_asks_and_changes_nothing(world: World, incident: str, channel: 
 
 def test_the_answer_acknowledges_once_in_the_channels_name(world: World, incident: str, channel: str) -> None:
     path = link(world, incident, channel)
-    for _ in range(2):
+    for said in ("Everybody who was told of it hears", "Already acknowledged"):
         page = world.nobody.post(path)
-        assert page.status_code == 200 and "It is acknowledged" in page.text and "<button" not in page.text
+        assert page.status_code == 200 and said in page.text and "<button" not in page.text
     assert events(world, incident)[1:] == [("acknowledged", f"link:{channel}")]
     assert world.rows("SELECT type FROM outbox ORDER BY id")[-1] == {"type": "acknowledged"}
-    assert "It is acknowledged" in world.nobody.get(path).text
+    assert "Already acknowledged" in world.nobody.get(path).text
 
 
 def test_what_is_resolved_stays_so(world: World, incident: str, channel: str) -> None:
     world.alice.patch(f"/v1/incidents/{incident}/status", json={"status": "resolved"})
     for method in ("GET", "POST"):
         page = world.nobody.call(method, link(world, incident, channel))
-        assert page.status_code == 200 and "resolved" in page.text and "<button" not in page.text
+        assert page.status_code == 200 and "Resolved" in page.text and "<button" not in page.text
     assert status(world, incident) == "resolved"
 
 
@@ -94,7 +95,11 @@ def test_no_other_link_works(world: World, incident: str, channel: str) -> None:
     ]  # fmt: skip
     for path in wrong:
         page = world.nobody.post(path)
-        assert page.status_code == 404 and page.content_type.startswith("text/html") and "not valid" in page.text
+        assert (
+            page.status_code == 404
+            and page.content_type.startswith("text/html")
+            and "This link does not work" in page.text
+        )
     assert status(world, incident) == "open"
 
 
@@ -133,6 +138,28 @@ def test_the_page_is_safe_and_needs_nothing_from_outside(world: World, channel: 
     assert "http://" not in page.text and "https://" not in page.text and "src=" not in page.text
     assert 'name="viewport"' in page.text
     assert page.headers["Referrer-Policy"] == "no-referrer" and page.headers["Cache-Control"] == "no-store"
+
+
+def test_it_says_what_is_wrong_how_bad_and_since_when(world: World, incident: str, channel: str) -> None:
+    world.execute(
+        "UPDATE incidents SET opened_at = now() - interval '26 h 4 min', severity = 'critical', priority = 'P1',"
+        ' cause = \'{"message": "status 500"}\' WHERE id = %(id)s',
+        id=incident,
+    )
+    page = world.nobody.get(link(world, incident, channel)).text
+    for said in ("Shop is down", "status 500", "critical (P1)", "1 d 2 h ago", " UTC</small>", 'class="critical"'):
+        assert said in page, said
+
+
+#: (minutes ago, what is said of it)
+MOMENTS = [(0, "just now"), (1, "1 min ago"), (61, "1 h 1 min ago"), (120, "2 h 0 min ago"), (1_440, "1 d ago")]
+
+
+@pytest.mark.parametrize(("minutes", "said"), MOMENTS)
+def test_times_are_told_as_people_say_them(minutes: int, said: str) -> None:
+    now = utc_now()
+    at = now - timedelta(minutes=minutes)
+    assert moment("Since", at.isoformat(), now) == ("Since", said, f"{at:%Y-%m-%d %H:%M} UTC")
 
 
 def test_the_token_is_in_no_log(world: World, incident: str, channel: str, capfd: pytest.CaptureFixture[str]) -> None:

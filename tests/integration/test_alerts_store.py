@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from common.clock import utc_now
 from common.domain.alerts import Alert, AlertStatus, Outcome
@@ -323,3 +324,25 @@ def test_identities_are_forgotten_after_their_retention_and_no_sooner(seed: Seed
     with databases.worker.begin() as connection:
         assert (alerts.forget(connection), alerts.forget(connection)) == (1, 0)
     assert (seed.count("alerts"), seed.count("incidents")) == (2, 4)
+
+
+def test_what_is_open_is_found_in_time_whatever_the_planner_believes(seed: Seed, databases: Databases) -> None:
+    """With statistics of a quiet time each batch was paired with everything that is open."""
+    take(databases, seed, DISK)
+    take(databases, seed, OVER)
+    seed.run("ANALYZE")
+    plans: list[str] = []
+
+    def note(_connection: Any, cursor: Any, statement: str, parameters: Any, *_: object) -> None:
+        if statement == alerts._OPEN:
+            cursor.execute(f"EXPLAIN {statement}", parameters)
+            plans.append(" ".join(row[0] for row in cursor.fetchall()))
+
+    engine = databases.worker._engine
+    event.listen(engine, "before_cursor_execute", note)
+    batch = [replace(DISK, dedup_key=f"disk-{number}", starts_at=None) for number in range(500)]
+    for _ in range(8):
+        assert len(take(databases, seed, *batch)) == 500
+    event.remove(engine, "before_cursor_execute", note)
+    assert len(plans) == 8 and not any("Join" in plan or "Nested" in plan for plan in plans)
+    assert seed.count("incidents") == 501

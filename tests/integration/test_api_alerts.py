@@ -308,6 +308,33 @@ def test_prometheus_own_alerts_end_by_their_end(world: World) -> None:
     assert post(endsAt=(now - timedelta(seconds=1)).isoformat()) == {"status": "success", "deduplicated": 1}
 
 
+def minutes_left(world: World) -> list[float]:
+    """How long what is open lasts without a repeat."""
+    rows = world.rows("SELECT extract(epoch FROM ends_at - now())::float / 60 AS n FROM alert_ends ORDER BY ends_at")
+    return [round(row["n"], 1) for row in rows]
+
+
+def test_prometheus_own_alerts_last_until_their_end_or_five_minutes(world: World) -> None:
+    headers = {"Authorization": f"Bearer {key_of(world)}"}
+
+    def post(**fields: Any) -> None:
+        alert = {"labels": LABELS, "startsAt": "2026-03-01T12:00:00Z", **fields}
+        assert world.nobody.post("/api/v2/alerts", json=[alert], headers=headers).status_code == 200
+
+    post()
+    assert minutes_left(world) == [5]
+    post(endsAt=(datetime.now(UTC) + timedelta(minutes=4)).isoformat())
+    assert minutes_left(world) == [4]
+    post(endsAt="0001-01-01T00:00:00Z")
+    assert minutes_left(world) == [5]
+    post(endsAt=(datetime.now(UTC) + timedelta(minutes=8)).isoformat())
+    assert minutes_left(world) == [8]
+    # Alertmanager's webhook, /v1/alerts and PagerDuty tell the end themselves.
+    world.nobody.post("/integrations/alertmanager", json=webhook({**FIRING, "fingerprint": "f"}), headers=headers)
+    send(world.alice, DISK)
+    assert len(minutes_left(world)) == 1
+
+
 LONG = {
     "alertname": "n" * 5_000, "severity": "page", "text": "t" * 5_000, "k" * 5_000: "v", "": "nameless",
     **{f"a{number:02}": "x" for number in range(60)},
@@ -592,6 +619,25 @@ def test_alertmanager_takes_a_platform_key_in_its_path(operator: Operator) -> No
     path = f"/integrations/alertmanager/{operator.key}"
     assert world.nobody.post(path, json=webhook(FIRING)).get_json() == {"status": "success", "opened": 1}
     assert opened_for(world) == {world.org_b}
+
+
+def test_a_platform_alert_lasts_on_wherever_it_is_open(operator: Operator) -> None:
+    world = operator.world
+    for org in (world.org_a, world.org_b):
+        operator.route(org, {"name": "HighLatency"})
+    path = f"/integrations/alertmanager/{operator.key}/api/v2/alerts"
+
+    def post(minutes: float) -> dict[str, Any]:
+        ends_at = datetime.now(UTC) + timedelta(minutes=minutes)
+        alert = {"labels": LABELS, "startsAt": "2026-03-01T12:00:00Z", "endsAt": ends_at.isoformat()}
+        return dict(world.nobody.post(path, json=[alert]).get_json())
+
+    assert post(4)["opened"] == 1
+    world.execute("UPDATE routes SET enabled = false WHERE org_id = %(org)s", org=world.org_a)
+    operator.moved(world.org_a)
+    assert becomes(lambda: world.services.platform.concerned({"name": "HighLatency"}) == [world.org_b], 5)
+    assert post(9)["deduplicated"] == 1
+    assert minutes_left(world) == [9, 9]
 
 
 def becomes(condition: Any, within_s: float) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from common.domain.incident import EventType, Status
+from common.store import routes, routing_versions
+from common.store.routes import RouteConfig
 from notifier.cooldowns import CooldownEnds
 from tests.conftest import Databases
 from tests.integration.test_notifier_process import Notifiers
@@ -142,6 +144,36 @@ def test_a_cooldown_that_was_made_longer_ends_later(world: RoutingWorld) -> None
     assert waiting(world) == [100]
     world.end_cooldowns_at(100)
     assert world.outcome("opened", incident) == {channel: PENDING}
+
+
+def change_cooldown(world: RoutingWorld, route: str, seconds: int) -> None:
+    with world.owner.begin() as connection:
+        routing_versions.move(connection, world.org_id)
+        stored = routes.get(connection, org_id=world.org_id, route_id=route)
+        config = RouteConfig(
+            "r", {}, [], stored["channel_ids"], seconds, None, 30, 300, None, continues=True, enabled=True
+        )
+        routes.change(connection, org_id=world.org_id, route_id=route, route=config, position=0)
+
+
+def test_a_cooldown_that_was_made_shorter_ends_sooner(world: RoutingWorld) -> None:
+    channel = world.channel("http://a")
+    route = world.route(channel, cooldown_s=600)
+    incident = flap(world, 0)
+    assert waiting(world) == [600]
+    change_cooldown(world, route, 60)
+    world.end_cooldowns_at(30)
+    assert waiting(world) == [60], "it is asked again when it ends now"
+    assert len(world.end_cooldowns_at(60)) == 1
+    assert world.outcome("opened", incident) == {channel: PENDING}
+
+
+def test_a_cooldown_that_was_taken_away_is_over(world: RoutingWorld) -> None:
+    channel = world.channel("http://a")
+    route = world.route(channel, cooldown_s=600)
+    flap(world, 0)
+    change_cooldown(world, route, 0)
+    assert len(world.end_cooldowns_at(5)) == 1
 
 
 def test_a_route_that_is_gone_has_no_cooldown_any_more(world: RoutingWorld) -> None:

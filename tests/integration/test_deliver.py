@@ -155,6 +155,32 @@ def test_a_refused_notification_is_dead_at_once_and_the_channel_stays_well(
     assert world.run("SELECT failures, retry_at FROM channels") == [(0, None)]
 
 
+def test_a_refusal_after_a_failure_shows_that_the_channel_is_well(world: World, sink: Sink, post: Post) -> None:
+    world.channel(sink.url())
+    sink.script["/hook"].append(Answer(503))
+    sink.default["/hook"] = Answer(404)
+    world.open(1)
+    world.relay_all()
+    post.round()
+    world.open(30)
+    world.relay_all()
+    _forward(world)
+    assert post.round() == 1, "failing: one is tried"
+    assert world.run("SELECT failures, failing_since, retry_at FROM channels") == [(0, None, None)]
+    assert post.round() == 10, "well: as many as there is room for"
+
+
+def test_a_refusal_beside_a_failure_does_not_hide_it(world: World, sink: Sink, post: Post) -> None:
+    world.channel(sink.url())
+    sink.script["/hook"].extend([Answer(404, wait_s=0.1), Answer(503, wait_s=0.1)])
+    world.open(2)
+    world.relay_all()
+    post.round()
+    assert Counter(row[:2] for row in world.attempts()) == Counter([("rejected", 404), ("failed", 503)])
+    # In one transaction the failure counts; else whichever came last.
+    assert world.run("SELECT failures <= 1 FROM channels") == [(True,)]
+
+
 def test_a_redirect_is_a_refusal_and_is_not_followed(world: World, sink: Sink, post: Post) -> None:
     world.channel(sink.url())
     sink.script["/hook"].append(Answer(307, {"Location": sink.url("/elsewhere")}))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
 from common.clock import utc_now
 from common.domain.incident import EventType, Status
-from common.store import channels, notifications
+from common.store import channels, fallbacks, notifications
+from notifier.fallbacks import Fallbacks
 from tests.conftest import Databases
 from tests.integration.test_groups import forward, group, told
 from tests.sink import Answer, Sink
@@ -321,3 +324,133 @@ def test_the_notice_is_resolved_when_the_channel_is_enabled_again_or_deleted(
     assert _incidents(world) == [(_TITLE, "error", "resolved", "hook")]
     notice = [r.type for r in sink.accepted("/other") if r.json["data"]["incident"]["source"] == "tocsin"]
     assert notice == ["opened", "resolved"]
+
+
+def _give(world: World, minutes: float) -> int:
+    """A look of the notifier after so long a failure; how many it gave."""
+    world.run(
+        "UPDATE channels SET failing_since = %(at)s WHERE failures > 0", at=utc_now() - timedelta(minutes=minutes)
+    )
+    hinted: list[str] = []
+    step = Fallbacks(world.worker, hinted.extend, utc_now).step
+    while step():
+        pass
+    return len(hinted)
+
+
+def test_what_waits_at_a_channel_that_fails_for_five_minutes_is_told_to_its_fallback_and_arrives_there_later(
+    world: World, sink: Sink, post: Post, chain: dict[str, str]
+) -> None:
+    sink.default["/a"] = Answer(503)
+    first, second = world.open(2)
+    world.change(first, EventType.ACKNOWLEDGED, Status.ACKNOWLEDGED)
+    world.relay_all()
+    post.round()
+    assert _give(world, 4.9) == 0
+    assert _give(world, 5.1) == 3, "two beginnings, and what has followed"
+    assert _give(world, 60) == 0, "once"
+    for _ in range(3):
+        post.round()
+    assert sorted(_heard(sink, "/b")) == ["acknowledged", "opened", "opened"]
+    assert _heard(sink, "/c") == []
+
+    late = world.open()[0]
+    world.resolve(second)
+    world.relay_all()
+    assert _give(world, 5.2) == 1
+    world.resolve(late)
+    world.relay_all()
+    sink.default["/a"] = Answer()
+    forward(world)
+    _until_settled(world, post)
+    # Both heard everything, each in order.
+    for path in ("/a", "/b"):
+        told = [(r.json["data"]["incident"]["id"], r.type) for r in sink.accepted(path)]
+        assert len(told) == len(set(told))
+        assert [type_ for id_, type_ in told if id_ == first] == ["opened", "acknowledged"]
+        assert [type_ for id_, type_ in told if id_ == second] == ["opened", "resolved"]
+        assert [type_ for id_, type_ in told if id_ == late] == ["opened", "resolved"]
+
+
+def test_a_fallback_of_a_failing_channel_is_not_told_of_what_is_over(
+    world: World, sink: Sink, post: Post, chain: dict[str, str]
+) -> None:
+    sink.default["/a"] = Answer(503)
+    (incident,) = world.open()
+    world.relay_all()
+    post.round()
+    world.resolve(incident)
+    world.relay_all()
+    assert _give(world, 10) == 0
+
+
+def test_a_fallback_that_fails_too_lets_its_own_be_told(
+    world: World, sink: Sink, post: Post, chain: dict[str, str]
+) -> None:
+    sink.default["/a"] = sink.default["/b"] = Answer(503)
+    world.open()
+    world.relay_all()
+    post.round()
+    assert _give(world, 6) == 1
+    post.round()
+    assert _give(world, 6) == 1
+    post.round()
+    assert _heard(sink, "/c") == ["opened"]
+
+
+def test_without_a_usable_fallback_it_waits_for_one(
+    world: World, sink: Sink, post: Post, chain: dict[str, str]
+) -> None:
+    sink.default["/a"] = Answer(503)
+    world.open()
+    world.relay_all()
+    post.round()
+    world.run("UPDATE channels SET enabled = false WHERE id <> %(a)s", a=chain["/a"])
+    assert _give(world, 6) == 0
+    world.run("UPDATE channels SET enabled = true WHERE id = %(b)s", b=chain["/b"])
+    assert _give(world, 6) == 1
+
+
+def test_what_dies_after_its_fallback_was_told_is_not_told_there_again(
+    world: World, sink: Sink, post: Post, chain: dict[str, str]
+) -> None:
+    sink.script["/a"].append(Answer(503))
+    sink.default["/a"] = Answer(404)
+    (incident,) = world.open()
+    world.relay_all()
+    post.round()
+    assert _give(world, 6) == 1
+    forward(world)
+    _until_settled(world, post)
+    assert _heard(sink, "/b") == ["opened"]
+    world.resolve(incident)
+    world.relay_all()
+    _until_settled(world, post)
+    assert _heard(sink, "/b") == ["opened", "resolved"]
+    assert _at(world, chain["/a"]) == [("opened", "dead", "rejected"), ("resolved", "suppressed", "not_announced")]
+
+
+def test_a_relay_that_decides_about_an_end_meanwhile_finds_the_fallback_told(
+    world: World, sink: Sink, post: Post, chain: dict[str, str]
+) -> None:
+    sink.default["/a"] = Answer(503)
+    (incident,) = world.open()
+    world.relay_all()
+    post.round()
+    world.resolve(incident)
+    relayed = threading.Event()
+
+    def relay() -> None:
+        world.relay_all()
+        relayed.set()
+
+    with world.worker.begin() as connection:
+        world.run("UPDATE channels SET failing_since = now() - interval '1 hour' WHERE id = %(a)s", a=chain["/a"])
+        ids = [row[0] for row in world.run("SELECT id::text FROM notifications")]
+        connection.exec_driver_sql(fallbacks._MARK, {"ids": ids, "now": utc_now()})
+        fallbacks.hand_over(connection, ids, utc_now())
+        thread = threading.Thread(target=relay)
+        thread.start()
+        assert not relayed.wait(0.3)
+    thread.join(10)
+    assert [row[0] for row in _at(world, chain["/b"])] == ["opened", "resolved"]

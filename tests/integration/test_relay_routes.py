@@ -11,7 +11,8 @@ from psycopg.types.json import Jsonb
 
 from common import telemetry
 from common.domain.incident import EventType, Severity, Status
-from common.store import cooldowns, outbox, route_books
+from common.store import bundles, cooldowns, ledger, outbox, route_books
+from common.store.notifications import Limits
 from common.store.route_books import RouteBooks
 from notifier import relay as relay_module
 from notifier.relay import Relay, relay
@@ -289,6 +290,24 @@ def test_what_is_being_told_right_now_is_not_joined(grouped: RoutingWorld) -> No
     grouped.happen(labels={"team": "a"})
     grouped.relay_at(35)
     assert grouped.dues() == [40, 335]
+
+
+def test_what_joins_a_group_leaves_with_it_even_if_its_time_comes_meanwhile(grouped: RoutingWorld) -> None:
+    """The relay has decided, but not committed: a claim would leave without the new one."""
+    (channel,) = (row[0] for row in grouped.run("SELECT id::text FROM channels LIMIT 1"))
+    grouped.happen(labels={"team": "a"})
+    grouped.relay_at(0)
+    (key,) = grouped.column("group_key")
+    due = grouped.time(30)
+    with grouped.worker.begin() as relaying, grouped.worker.begin() as claiming:
+        state = ledger.group_states(relaying, {(channel, key)})[channel, key]
+        assert (state.waits_until, state.under_way) == (due, False)
+        assert bundles.claim_bundles(claiming, [channel], Limits(10, 100, {}), due) == []
+    with grouped.worker.begin() as claiming, grouped.worker.begin() as relaying:
+        (claim,) = bundles.claim_bundles(claiming, [channel], Limits(10, 100, {}), due)
+        state = ledger.group_states(relaying, {(channel, key)})[channel, key]
+        assert (state.waits_until, state.under_way) == (None, True)
+        assert claim.together == (claim,)
 
 
 def test_all_of_an_incident_stays_in_its_group_and_in_order(grouped: RoutingWorld) -> None:

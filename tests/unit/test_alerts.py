@@ -13,6 +13,7 @@ from common.domain.alerts import (
     DERIVED_IDS,
     Alert,
     AlertStatus,
+    Lifetime,
     Outcome,
     badness,
     fingerprint,
@@ -42,13 +43,18 @@ IDENTITIES: list[tuple[dict[str, Any], bool]] = [
 
 def test_an_end_is_one_however_bad_it_was() -> None:
     assert replace(OVER, severity=Severity.CRITICAL).identity == OVER.identity
-    assert OVER.siblings == ()
+    assert OVER.told_as == ()
 
 
-def test_siblings_are_the_identities_of_the_other_severities() -> None:
-    others = [replace(DISK, severity=severity).identity for severity in Severity if severity is not DISK.severity]
-    assert sorted(DISK.siblings) == sorted(map(str, others))
-    assert replace(DISK, alert_id="x").siblings == replace(DISK, starts_at=None).siblings == ()
+def test_a_problem_is_told_by_the_identities_of_all_severities() -> None:
+    assert set(DISK.told_as) == {replace(DISK, severity=severity).identity for severity in Severity}
+    assert DISK.identity in DISK.told_as
+    assert replace(DISK, alert_id="x").told_as == replace(DISK, starts_at=None).told_as == ()
+
+
+def test_an_alert_lasts_until_its_stated_end_or_the_resolve_timeout() -> None:
+    assert Lifetime(AT).ends_at(AT - timedelta(hours=1)) == AT
+    assert Lifetime().ends_at(AT) == AT + timedelta(minutes=5)
 
 
 #: (text, what 12 characters hold of it)
