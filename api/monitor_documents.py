@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from api.schemas_monitors import HttpIn, MonitorIn, Secret
+from api.schemas_monitors import MonitorIn
+from api.schemas_options import OptionsIn, Secret
 from common.clock import to_ms
 from common.domain.checks import CheckState, Reason, Verdict
 from common.domain.errors import FieldError, ValidationFailed
 from common.domain.health import Health
 from common.domain.traces import check_id
 from common.store.monitors import MonitorSettings
-
-#: Where a secret header stands in a monitor's stored secrets.
-_HEADER_PATH = "http.headers."
 
 _FAILING = frozenset({CheckState.DEGRADED, CheckState.DOWN})
 
@@ -25,7 +23,7 @@ def monitor_document(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": row["id"],
         **settings_document(row),
-        "state": _state(row),
+        "state": state_document(row),
         "config_version": row["config_version"],
         "created_at": row["created_at"],
         "updated_at": row["updated_at"],
@@ -57,6 +55,11 @@ def settings_document(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def audited_document(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the audit log keeps of a monitor: not its state; the version also tells of a new secret."""
+    return {**settings_document(row), "config_version": row["config_version"]}
+
+
 def patch_base(row: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """What a merge patch is applied to: the monitor as sent, without the options of a type that it leaves."""
     base = settings_document(row)
@@ -65,21 +68,25 @@ def patch_base(row: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, An
     return base
 
 
-def keep_secrets(merged: dict[str, Any], patch: Mapping[str, Any], stored: Mapping[str, str]) -> dict[str, Any]:
-    """Put back the secret headers that a patch holds as null.
+def keep_secrets(merged: dict[str, Any], patch: dict[str, Any], stored: Mapping[str, str]) -> dict[str, Any]:
+    """Put back the secrets that a patch holds as null.
 
     In a merge patch null removes; but a client that sends back what it has read holds null for every secret, and must
-    not lose them by that. To remove one, send `"headers": null` or all headers without it in a PUT.
+    not lose them by that. To remove one, send `{"secret": ""}`, of headers `"headers": null`, or a PUT without it.
     """
-    http = patch.get("http")
-    headers = http.get("headers") if isinstance(http, dict) else None
-    if not isinstance(headers, dict) or not isinstance(merged.get("http"), dict):
-        return merged
-    nulls = {name: None for name, value in headers.items() if value is None and _HEADER_PATH + name in stored}
-    if not nulls:
-        return merged
-    merged_http = merged["http"]
-    return {**merged, "http": {**merged_http, "headers": {**merged_http.get("headers", {}), **nulls}}}
+    for path in stored:
+        *steps, name = path.split(".", 2)
+        given: Any = patch
+        place = merged
+        for step in steps:
+            given = given.get(step)
+            if not isinstance(given, dict):
+                break
+            place = place.setdefault(step, {})
+        else:
+            if name in given and given[name] is None:
+                place[name] = None
+    return merged
 
 
 def to_settings(body: MonitorIn, location_ids: tuple[int, ...], stored_secrets: Mapping[str, str]) -> MonitorSettings:
@@ -114,21 +121,57 @@ def stored_settings(row: Mapping[str, Any], secrets: Mapping[str, str]) -> Monit
     return MonitorSettings(**plain, location_ids=tuple(row["location_ids"]), secrets=secrets)
 
 
+#: Of http these are always there; of everything else, what is not the default.
+_ALWAYS = {"http": ("method", "headers", "body", "follow_redirects", "verify_tls")}
+
+
 def _options(body: MonitorIn, stored: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     """Options with null for every secret, and the secrets by path."""
-    if body.type != "http":
-        return {}, {}
-    http = body.http or HttpIn()
-    headers: dict[str, str | None] = {}
+    sent = body.options
+    apart = {"headers", *sent.SECRETS}
+    options = {name: getattr(sent, name) for name in _ALWAYS.get(body.type, ()) if name not in apart}
+    options |= sent.model_dump(exclude=apart, exclude_defaults=True)
     secrets: dict[str, str] = {}
-    for name, value in http.headers.items():
-        path = _HEADER_PATH + name
+    headers = _headers(body.type, getattr(sent, "headers", {}), stored, secrets)
+    if headers or "headers" in _ALWAYS.get(body.type, ()):
+        options["headers"] = headers
+    for name in sent.SECRETS:
+        path = f"{body.type}.{name}"
+        text = _single_secret(sent, name, stored.get(path, ""))
+        if text:
+            options[name], secrets[path] = None, text
+    return options, secrets
+
+
+def _headers(
+    type_: str, sent: Mapping[str, Any], stored: Mapping[str, str], secrets: dict[str, str]
+) -> dict[str, str | None]:
+    """Headers with null for the secret ones, which join the secrets."""
+    headers: dict[str, str | None] = {}
+    for name, value in sent.items():
+        path = f"{type_}.headers.{name}"
         headers[name] = value if isinstance(value, str) else None
         if isinstance(value, Secret):
             secrets[path] = value.secret
         elif value is None:
             secrets[path] = _stored_secret(stored, path)
-    return {**http.model_dump(exclude={"headers"}), "headers": headers}, secrets
+    return headers
+
+
+def kept_secrets(body: MonitorIn) -> list[str]:
+    """The paths of secrets that a body does not send but means to keep."""
+    sent = body.options
+    headers = [f"headers.{name}" for name, value in getattr(sent, "headers", {}).items() if value is None]
+    singles = [name for name in sent.SECRETS if name in sent.model_fields_set and getattr(sent, name) is None]
+    return [f"{body.type}.{name}" for name in (*headers, *singles)]
+
+
+def _single_secret(sent: OptionsIn, name: str, stored: str) -> str:
+    """What is sent wins; null keeps what is stored; absent is the default: none."""
+    value = getattr(sent, name)
+    if isinstance(value, Secret):
+        return value.secret
+    return stored if name in sent.model_fields_set else ""
 
 
 def _stored_secret(stored: Mapping[str, str], path: str) -> str:
@@ -141,8 +184,9 @@ def _stored_secret(stored: Mapping[str, str], path: str) -> str:
         ) from None
 
 
-def _state(row: Mapping[str, Any]) -> dict[str, Any]:
-    status = _status(row)
+def state_document(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A monitor's health as people see it."""
+    status = status_of(row)
     latency_ms = row["latency_ms"]
     return {
         "status": status,
@@ -153,7 +197,8 @@ def _state(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _status(row: Mapping[str, Any]) -> CheckState:
+def status_of(row: Mapping[str, Any]) -> CheckState:
+    """How a monitor is, in one word."""
     if not row["enabled"]:
         return CheckState.PAUSED
     if row["last_slot"] is not None and row["last_verdict"] == Verdict.UNKNOWN:

@@ -8,13 +8,13 @@ from typing import Any
 
 from flask import Response
 
-from api import audit, monitor_changes, pagination, parsing
+from api import audit, monitor_changes, parsing
 from api.context import caller, request_id, services
-from api.monitor_documents import keep_secrets, monitor_document, patch_base, settings_document
+from api.monitor_documents import audited_document, keep_secrets, monitor_document, patch_base
+from api.monitor_writes import open_secrets
 from api.reach import refuse_denied
 from api.replies import reply
 from api.routing import Routes
-from api.schemas import PageQuery
 from api.schemas_monitors import KEY_PATTERN, CheckNow, Monitor, MonitorIn
 from common import log
 from common.broker import enqueue_checks
@@ -35,17 +35,6 @@ def create_monitor(body: MonitorIn) -> Response:
     with services().database.begin(caller().org_id) as connection:
         row = _created(connection, monitor_changes.create(connection, body))
     return _new(row)
-
-
-@routes.get("/v1/monitors", permission="monitors:read", query=PageQuery, answer=Monitor, paged=True)
-def list_monitors(query: PageQuery) -> Response:
-    """All monitors, newest first."""
-    before = pagination.before_id(query.cursor)
-    with services().database.begin(caller().org_id) as connection:
-        rows = monitors.list_page(connection, org_id=caller().org_id, limit=query.limit + 1, before=before)
-    shown, last = pagination.cut(rows, query.limit)
-    cursor = None if last is None else pagination.encode(last["created_at"], last["id"])
-    return pagination.page([monitor_document(row) for row in shown], cursor)
 
 
 @routes.get("/v1/monitors/<monitor_id>", permission="monitors:read", answer=Monitor)
@@ -71,7 +60,7 @@ def change_monitor(monitor_id: str, body: dict[str, Any]) -> dict[str, Any]:
     with services().database.begin(caller().org_id) as connection:
         row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
         merged = parsing.merge(patch_base(row, body), body)
-        whole = parsing.validate(MonitorIn, keep_secrets(merged, body, monitor_changes.open_secrets(row)))
+        whole = parsing.validate(MonitorIn, keep_secrets(merged, body, open_secrets(row)))
         refuse_denied("target", whole.host)
         monitor_changes.change(connection, row, whole)
         after = _changed(connection, row)
@@ -85,7 +74,7 @@ def delete_monitor(monitor_id: str) -> None:
     with services().database.begin(caller().org_id) as connection:
         row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id, lock=True)
         monitor_changes.delete(connection, row)
-        audit.changed(connection, "monitor", monitor_id, _audited(row), None)
+        audit.changed(connection, "monitor", monitor_id, audited_document(row), None)
     monitor_changes.tell_deleted(row)
 
 
@@ -171,19 +160,14 @@ def _document(connection: Connection, monitor_id: str) -> dict[str, Any]:
 def _changed(connection: Connection, before: Mapping[str, Any]) -> Mapping[str, Any]:
     """The monitor's row as it is now; what changed is written down."""
     after = monitors.get(connection, org_id=caller().org_id, monitor_id=before["id"])
-    audit.changed(connection, "monitor", before["id"], _audited(before), _audited(after))
+    audit.changed(connection, "monitor", before["id"], audited_document(before), audited_document(after))
     return after
-
-
-def _audited(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What the audit log keeps of a monitor: not its state; the version also tells of a new secret."""
-    return {**settings_document(row), "config_version": row["config_version"]}
 
 
 def _created(connection: Connection, monitor_id: str) -> Mapping[str, Any]:
     """The new monitor's row, written down."""
     row = monitors.get(connection, org_id=caller().org_id, monitor_id=monitor_id)
-    audit.changed(connection, "monitor", monitor_id, None, _audited(row))
+    audit.changed(connection, "monitor", monitor_id, None, audited_document(row))
     return row
 
 

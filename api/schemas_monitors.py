@@ -2,95 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from api.schemas import Body, Name, Severity, exact_id, web_target
+from api.schemas import Body, Name, Severity, exact_id
+from api.schemas_options import (
+    OPTIONS_IN,
+    DnsIn,
+    HttpIn,
+    IcmpIn,
+    OptionsIn,
+    PostgresIn,
+    RedisIn,
+    SmtpIn,
+    TcpIn,
+    TlsIn,
+    WebsocketIn,
+)
+from api.targets import target_host
 from common.domain.assertions import problem
 from common.domain.errors import FieldError
 from common.domain.monitors import Assertion
-from common.http.target import Host, parse_authority
+from common.http.target import Host
 
 KEY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-MAX_HEADERS = 50
-MAX_HEADER_CHARS = 4096
 MAX_LABELS = 50
 MAX_ASSERTIONS = 50
-
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
-#: A probe's own business: a user's value would break the framing of the request.
-_HEADERS_OF_OURS = frozenset(
-    {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
-)
-
-
-class Secret(BaseModel):
-    """A value that is stored encrypted and reads back as null."""
-
-    secret: str
-
-
-def _header_value(value: Any) -> str | Secret | None:
-    """A text, {"secret": text}, or null for a secret that is stored already."""
-    text = value
-    if isinstance(value, dict):
-        if set(value) != {"secret"}:
-            raise ValueError('must be a text, {"secret": "…"} or null')
-        text = value["secret"]
-    elif value is None:
-        return None
-    if not isinstance(text, str):
-        raise ValueError('must be a text, {"secret": "…"} or null')  # noqa: TRY004 - pydantic collects ValueErrors
-    if len(text) > MAX_HEADER_CHARS:
-        raise ValueError(f"must have at most {MAX_HEADER_CHARS} characters")
-    if not (text.isascii() and text.replace("\t", " ").isprintable()):
-        raise ValueError("must be ASCII without line breaks or control characters")
-    return Secret(secret=text) if isinstance(value, dict) else text
-
-
-HeaderValue = Annotated[
-    Any,
-    PlainValidator(_header_value),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "maxLength": MAX_HEADER_CHARS},
-                {"type": "object", "properties": {"secret": {"type": "string"}}, "required": ["secret"]},
-                {"type": "null"},
-            ],
-            "description": 'A text; {"secret": "…"} is stored encrypted and reads back as null, and null keeps it.',
-        }
-    ),
-]
-
-
-def _headers(headers: Mapping[str, Any]) -> Mapping[str, Any]:
-    seen: set[str] = set()
-    for name in headers:
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"{name[:50]!r} is not a header's name")
-        if name.lower() in _HEADERS_OF_OURS:
-            raise ValueError(f"{name} is set by the probe")
-        if name.lower() in seen:
-            raise ValueError(f"{name} is given twice")
-        seen.add(name.lower())
-    return headers
-
-
-class HttpIn(Body):
-    """The request of an http monitor."""
-
-    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
-    headers: Annotated[dict[str, HeaderValue], Field(max_length=MAX_HEADERS), AfterValidator(_headers)] = Field(
-        default_factory=dict
-    )
-    body: Annotated[str | None, Field(max_length=65_536)] = None
-    follow_redirects: bool = True
-    verify_tls: bool = True
 
 
 class AssertionIn(Body):
@@ -100,11 +40,12 @@ class AssertionIn(Body):
     op: Annotated[str, Field(max_length=50)]
     value: Any = None
     name: Annotated[str, Field(max_length=200, description="The header's name, for source header.")] = ""
+    path: Annotated[str, Field(max_length=500, description="For source json, like $.db.status.")] = ""
     on_fail: Literal["down", "degraded"] = "down"
 
     def problem(self, monitor_type: str) -> str | None:
         """What is wrong with it for a monitor of this type."""
-        return problem(Assertion(self.source, self.op, self.value, self.name, self.on_fail), monitor_type)
+        return problem(Assertion(self.source, self.op, self.value, self.name, self.on_fail, self.path), monitor_type)
 
 
 ParentId = Annotated[str, Field(max_length=36), AfterValidator(exact_id)]
@@ -120,8 +61,16 @@ class MonitorIn(Body):
 
     key: Annotated[str | None, Field(pattern=KEY_PATTERN, description="Yours; unique, never changes once set.")] = None
     name: Name
-    type: Literal["http", "tcp"]
-    target: Annotated[str, Field(min_length=1, max_length=2048, description="http: a URL; tcp: host:port.")]
+    type: Literal["http", "tcp", "tls", "dns", "icmp", "websocket", "smtp", "postgres", "redis"]
+    target: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=2048,
+            description="http, websocket: a URL; tcp: host:port; tls, smtp, postgres, redis: host or host:port; "
+            "icmp: a host; dns: the name to ask for.",
+        ),
+    ]
     interval_seconds: Annotated[int, Field(ge=1, le=86_400)] = 30
     timeout_seconds: Annotated[
         float | None, Field(ge=0.1, le=86_400, description="At most the interval. Default: 10, or the interval.")
@@ -140,6 +89,14 @@ class MonitorIn(Body):
     enabled: bool = True
     parent_id: ParentId | None = None
     http: HttpIn | None = None
+    tcp: TcpIn | None = None
+    tls: TlsIn | None = None
+    dns: DnsIn | None = None
+    icmp: IcmpIn | None = None
+    websocket: WebsocketIn | None = None
+    smtp: SmtpIn | None = None
+    postgres: PostgresIn | None = None
+    redis: RedisIn | None = None
     assertions: Annotated[list[AssertionIn], Field(max_length=MAX_ASSERTIONS)] = Field(default_factory=list)
 
     @property
@@ -149,12 +106,14 @@ class MonitorIn(Body):
 
     @property
     def host(self) -> Host | str:
-        """The target's host, or what is wrong with the target."""
-        if self.type == "http":
-            target = web_target(self.target)
-            return target if isinstance(target, str) else target.host
-        authority = parse_authority(self.target)
-        return f"must be host:port ({authority})" if isinstance(authority, str) else authority[0]
+        """The host that the target names, or what is wrong with the target."""
+        return target_host(self.type, self.target, self.options)
+
+    @property
+    def options(self) -> OptionsIn:
+        """The type's options, with their defaults."""
+        given: OptionsIn | None = getattr(self, self.type)
+        return given if given is not None else OPTIONS_IN[self.type]()
 
     def problems(self) -> Iterator[FieldError]:
         """The rules between fields."""
@@ -167,8 +126,11 @@ class MonitorIn(Body):
             yield FieldError("locations", "must not hold a location twice")
         if self.quorum is not None and self.quorum > len(self.locations or [""]):
             yield FieldError("quorum", "must not exceed the number of locations")
-        if self.type != "http" and self.http is not None:
-            yield FieldError("http", f"a {self.type} monitor has no http options")
+        for other in OPTIONS_IN:
+            if other != self.type and getattr(self, other) is not None:
+                yield FieldError(other, f"a {self.type} monitor has no {other} options")
+        for problem_ in self.options.problems():
+            yield FieldError(f"{self.type}.{problem_.field}", problem_.message)
         for index, assertion in enumerate(self.assertions):
             message = assertion.problem(self.type)
             if message is not None:
@@ -186,7 +148,9 @@ class MonitorState(BaseModel):
 
 
 class HttpOut(BaseModel):
-    """The request of an http monitor; secret header values are null."""
+    """The request of an http monitor; secrets are null. Further options are there when they are not the default."""
+
+    model_config = ConfigDict(extra="allow")
 
     method: str
     headers: dict[str, str | None]
@@ -195,8 +159,14 @@ class HttpOut(BaseModel):
     verify_tls: bool
 
 
+class OptionsOut(BaseModel):
+    """Options of another type: those that are not the default; secrets are null."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 class Monitor(BaseModel):
-    """A monitor. `http` is there for http monitors."""
+    """A monitor. Its options stand under the name of its type."""
 
     id: str
     key: str | None
@@ -215,6 +185,14 @@ class Monitor(BaseModel):
     enabled: bool
     parent_id: str | None
     http: HttpOut | None = None
+    tcp: OptionsOut | None = None
+    tls: OptionsOut | None = None
+    dns: OptionsOut | None = None
+    icmp: OptionsOut | None = None
+    websocket: OptionsOut | None = None
+    smtp: OptionsOut | None = None
+    postgres: OptionsOut | None = None
+    redis: OptionsOut | None = None
     assertions: list[dict[str, Any]]
     state: MonitorState
     config_version: int
