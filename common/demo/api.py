@@ -1,15 +1,16 @@
-"""The public HTTP API as the demo uses it."""
+"""The public HTTP API as the demo uses it: by the client, asked once and without patience."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
 
-import requests
-
+from common.client_errors import ClientError, Refused, Unreachable
+from common.client_wire import Call, Patience, Wire
 from common.domain.errors import StackError
 
 _TIMEOUT_S = 5.0
+_ONCE = Patience(tries=1)
 
 
 class DemoFailed(Exception):
@@ -24,11 +25,7 @@ class Api:
     """Raises DemoFailed for a refusal, Away when there is no answer, StackError where loopback is refused."""
 
     def __init__(self, url: str, key: str = "") -> None:
-        self._url = url
-        self._session = requests.Session()
-        self._session.trust_env = False  # a proxy has no business on loopback
-        if key:
-            self._session.headers["Authorization"] = f"Bearer {key}"
+        self._wire = Wire(url, key, patience=_ONCE)
 
     def get(self, path: str) -> Any:
         """The answer's JSON."""
@@ -44,24 +41,20 @@ class Api:
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
-            response = self._session.request(method, self._url + path, json=body, timeout=_TIMEOUT_S)
-        except requests.RequestException as error:
+            return self._wire.send(Call(method, path, body=body, timeout_s=_TIMEOUT_S))
+        except Unreachable as error:
             raise Away from error
-        if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-            raise Away
-        if not response.ok:
-            raise _refusal(method, path, response)
-        return response.json() if response.content else None
+        except ClientError as error:
+            raise _refusal(method, path, error) from error
 
 
-def _refusal(method: str, path: str, response: requests.Response) -> Exception:
-    try:
-        said = response.json()
-    except ValueError:
-        said = {}
-    if said.get("code") == "EGRESS_DENIED":
+def _refusal(method: str, path: str, error: ClientError) -> Exception:
+    if isinstance(error, Refused) and error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return Away()
+    if error.code == "EGRESS_DENIED":
         return StackError(
             "the running stack does not reach loopback addresses (TOCSIN_EGRESS=public or TOCSIN_EGRESS_DENY), and the "
             "demo's endpoint is on one; with another TOCSIN_DATA_DIR the demo starts a stack of its own"
         )
-    return DemoFailed(f"{method} {path} was answered by {response.status_code} {said.get('message', '')}".rstrip())
+    status = f"by {error.status} " if isinstance(error, Refused) else ""
+    return DemoFailed(f"{method} {path} was answered {status}{error.message}".rstrip())
