@@ -18,12 +18,14 @@ import dramatiq
 
 from common import log
 from common.broker import (
+    PROBE_ACTOR,
     EventLoop,
     QueueBroker,
     UnreadableMessage,
     actor_name,
     consumers_alive,
     make_broker,
+    probe_queue,
     queue_name,
     run_worker,
 )
@@ -31,11 +33,13 @@ from common.clock import DatabaseClock
 from common.domain.checks import Lane
 from common.domain.errors import Unavailable
 from common.http.wiring import way_out
+from common.probe_requests import ProbeRequests
 from common.process import main, require_urls, start_loop
 from common.settings import Settings
 from common.store import locations
 from common.store.engine import Database, DatabaseRole, now_s
 from common.vault import Vault
+from worker.asked import AskedProbes
 from worker.canary import Canary
 from worker.checks import CheckRunner, Parts
 from worker.configs import ConfigCache
@@ -83,12 +87,15 @@ def run(settings: Settings, stop: threading.Event) -> int:
     runner = CheckRunner(parts, location=location, location_name=settings.location)
     for lane in Lane:
         _declare(broker, lane, settings.location, runner)
+    asked = AskedProbes(ProbeRequests(broker, vault), parts.configs, vault, look=runner.look, blocking=parts.blocking)
+    _declare_asked(broker, settings.location, asked)
 
     writer_stop = threading.Event()
     writing = start_loop("writer", writer.step, writer_stop, idle_s=0)
     start_loop("clock", lambda: _sync(clock, database), stop, idle_s=5.0)
     asyncio.run_coroutine_threadsafe(lag.watch(), events.loop)
-    worker = run_worker(broker, [queue_name(lane, settings.location) for lane in Lane])
+    lanes = [queue_name(lane, settings.location) for lane in Lane]
+    worker = run_worker(broker, [*lanes, probe_queue(settings.location)])
     log.get_logger().info("worker_started", location=settings.location)
     status = _watch(worker, stop)
     spill = threading.Timer(_SPILL_AT_S, lambda: events.loop.call_soon_threadsafe(runner.drain))
@@ -121,6 +128,18 @@ def _declare(broker: QueueBroker, lane: Lane, location: str, runner: CheckRunner
     )
     async def check(payload: Any) -> None:
         await runner.run(payload, lane)
+
+
+def _declare_asked(broker: QueueBroker, location: str, asked: AskedProbes) -> None:
+    @dramatiq.actor(
+        broker=broker,
+        actor_name=PROBE_ACTOR,
+        queue_name=probe_queue(location),
+        throws=(UnreadableMessage,),
+        max_retries=0,
+    )
+    async def probe(payload: Any) -> None:
+        await asked.run(payload)
 
 
 def _wait_for_location(

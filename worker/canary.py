@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from common import log
@@ -21,17 +22,31 @@ class Canary:
         self._asking: asyncio.Task[bool] | None = None
         self._asked_at = 0.0
         self._silent: set[str] = set()
+        self._trusted_since = float("-inf")
 
-    async def alive(self) -> bool:
-        """Whether any canary answers an attempt that starts now; True when there are none."""
+    async def alive(self, since: float = float("inf")) -> bool:
+        """Whether any canary answers an attempt that starts now; True when there are none.
+
+        And whether our network has been fine from `since` on (monotonic), as far as we know: what a check sent before
+        that may have been lost, though its time runs out only when the network is back.
+        """
         if not self._targets:
             return True
         loop = asyncio.get_running_loop()
         if self._asking is None or self._asking.done() or loop.time() - self._asked_at > _SAME_MOMENT_S:
             self._asking, self._asked_at = loop.create_task(self._ask()), loop.time()
-        return await asyncio.shield(self._asking)
+        return await asyncio.shield(self._asking) and self._trusted_since <= since
 
     async def _ask(self) -> bool:
+        began_s = time.monotonic()
+        answers = await self._anybody()
+        if not answers:
+            self._trusted_since = float("inf")
+        elif self._trusted_since == float("inf"):
+            self._trusted_since = began_s
+        return answers
+
+    async def _anybody(self) -> bool:
         attempts = [asyncio.create_task(self._try(target)) for target in self._targets]
         try:
             for attempt in asyncio.as_completed(attempts, timeout=PATIENCE_S):

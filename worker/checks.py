@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from common.clock import DatabaseClock
 from common.domain.checks import NETWORK_CLASS, Check, Lane, Observation, Phases, Reason, Result, Verdict
 from common.domain.errors import Unavailable
 from common.domain.monitors import MonitorConfig
+from common.domain.redaction import redacted
 from common.domain.slots import deadline_ms
 from common.domain.traces import check_id
 from worker.admission import Admission
@@ -194,11 +196,12 @@ class CheckRunner:
     async def _run_one(self, check: Check, config: MonitorConfig, lane: Lane, ticket: Ticket) -> None:
         parts = self._parts
         started_ms, lag_before_s = parts.clock.now_ms(), parts.lag.total_s()
+        began_s = time.monotonic()
         if lane is not Lane.SLOW:
             telemetry.SCHEDULING_LAG.observe(max(0, started_ms - check.scheduled_at_ms) / 1000)
         trace_id = check_id(config.monitor_id, self._location, check.scheduled_at_ms)
         observation = await PROBES[config.type](config, config.timeout_s, parts.probes, trace_id)
-        observation = await self._doubt(config, observation, lag_before_s)
+        observation = await self._doubt(config, observation, lag_before_s, began_s)
         finished_ms = parts.clock.now_ms()
         slow = finished_ms - started_ms > SPILL_AFTER_S * 1000
         result = Result(check, self._location, observation, finished_ms, slow)
@@ -206,13 +209,30 @@ class CheckRunner:
         _count(config.type, observation.verdict, observation.reason).inc()
         _duration(config.type).observe((finished_ms - started_ms) / 1000)
 
-    async def _doubt(self, config: MonitorConfig, observation: Observation, lag_before_s: float) -> Observation:
+    async def look(self, config: MonitorConfig) -> Observation:
+        """Probe once, outside of every lane: doubted like a check, and no evidence itself, for anybody may ask."""
+        lag_before_s, began_s = self._parts.lag.total_s(), time.monotonic()
+        observation = await PROBES[config.type](config, config.timeout_s, self._parts.probes, None)
+        return await self._doubt(config, observation, lag_before_s, began_s, evidence=False)
+
+    async def _doubt(
+        self,
+        config: MonitorConfig,
+        observation: Observation,
+        lag_before_s: float,
+        began_s: float,
+        *,
+        evidence: bool = True,
+    ) -> Observation:
         """Turn a failure into `unknown` when it is more likely ours: we stood still, or our network fails."""
         parts, reason = self._parts, observation.reason
+        if config.secrets and observation.message:
+            observation = redacted(observation, config.secrets)
         if reason in STALL_CLASS and parts.lag.blames_us(lag_before_s, config.timeout_s):
             return _unknown(observation, Reason.WORKER_STALLED, "this worker stood still")
-        parts.suspicion.note(observation.address or config.target, reason)
-        if reason in NETWORK_CLASS and (parts.suspicion.suspects_us() or not await parts.canary.alive()):
+        if evidence:
+            parts.suspicion.note(observation.address or config.target, reason)
+        if reason in NETWORK_CLASS and (parts.suspicion.suspects_us() or not await parts.canary.alive(began_s)):
             return _unknown(observation, Reason.WORKER_NETWORK, "our own network fails")
         return observation
 

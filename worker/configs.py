@@ -9,7 +9,9 @@ from typing import Any
 from common import log
 from common.domain.checks import Check
 from common.domain.health import Policy
-from common.domain.monitors import Assertion, HttpOptions, MonitorConfig
+from common.domain.monitors import Assertion, MonitorConfig
+from common.domain.options import read_options
+from common.domain.redaction import shown_forms
 from common.store import monitor_configs
 from common.store.engine import Database
 from common.store.monitor_configs import StoredConfig
@@ -41,7 +43,7 @@ class ConfigCache:
         """Read configurations; paused and deleted monitors are absent. Raises Unavailable."""
         with self._database.begin() as connection:
             rows = monitor_configs.load(connection, [check.monitor_no for check in checks])
-        return [config for row in rows if (config := self._build(row)) is not None]
+        return [config for row in rows if (config := self.build(row)) is not None]
 
     def keep(self, configs: Iterable[MonitorConfig]) -> None:
         """Remember what was fetched; the least recently fetched go when there are too many."""
@@ -51,7 +53,7 @@ class ConfigCache:
         while len(self._configs) > self._capacity:
             self._configs.popitem(last=False)
 
-    def _build(self, row: StoredConfig) -> MonitorConfig | None:
+    def build(self, row: StoredConfig) -> MonitorConfig | None:
         """The configuration in a row; one that cannot be read costs only its own monitor."""
         try:
             return self._read(row)
@@ -66,6 +68,9 @@ class ConfigCache:
 
     def _read(self, row: StoredConfig) -> MonitorConfig:
         secrets = self._vault.open(f"monitor:{row.org_id}:{row.monitor_id}", row.secrets) if row.secrets else {}
+        options = read_options(row.type, row.options, secrets)
+        # Credentials travel as a header that no row holds.
+        headers = [value for name, value in getattr(options, "headers", ()) if name == "Authorization"]
         return MonitorConfig(
             monitor_no=row.monitor_no,
             monitor_id=row.monitor_id,
@@ -79,7 +84,8 @@ class ConfigCache:
             policy=self._share(Policy(row.failure_threshold, row.recovery_threshold, row.retry_interval_s, row.quorum)),
             locations=self._share(tuple(row.location_ids)),
             assertions=self._share_assertions(tuple(_assertion(item) for item in row.assertions)),
-            http=self._share(_http_options(row.options, secrets)),
+            options=self._share(options),
+            secrets=shown_forms([*secrets.values(), *headers]) if secrets else (),
         )
 
     def _share(self, value: Any) -> Any:
@@ -103,18 +109,5 @@ def _assertion(item: dict[str, Any]) -> Assertion:
         value=item.get("value"),
         name=item.get("name") or "",
         on_fail=item.get("on_fail") or "down",
-    )
-
-
-def _http_options(options: dict[str, Any], secrets: dict[str, str]) -> HttpOptions:
-    headers = tuple(
-        (name, value if value is not None else secrets.get(f"http.headers.{name}", ""))
-        for name, value in (options.get("headers") or {}).items()
-    )
-    return HttpOptions(
-        method=options.get("method", "GET"),
-        headers=headers,
-        body=options.get("body"),
-        follow_redirects=options.get("follow_redirects", True),
-        verify_tls=options.get("verify_tls", True),
+        path=item.get("path") or "",
     )

@@ -23,11 +23,13 @@ STALL_CLASS: frozenset[Reason] = frozenset(
         Reason.DNS_FAILED,
         Reason.CONNECT_TIMEOUT,
         Reason.CONNECTION_RESET,
+        Reason.NO_REPLY,
         Reason.TLS_HANDSHAKE,
         Reason.TIMEOUT,
         Reason.PROTOCOL_ERROR,
         Reason.EMPTY_REPLY,
         Reason.LATENCY_EXCEEDED,
+        Reason.PACKET_LOSS,
     },
 )
 

@@ -16,7 +16,7 @@ LEAST_ADDRESSES = 20
 FAILING_RATIO = 0.8
 
 #: Nothing was sent, so nothing was learned about the network.
-_SAYS_NOTHING = frozenset({Reason.INTERNAL, Reason.EGRESS_DENIED, Reason.INVALID_TARGET})
+_SAYS_NOTHING = frozenset({Reason.INTERNAL, Reason.EGRESS_DENIED, Reason.INVALID_TARGET, Reason.WORKER_NOT_PERMITTED})
 
 
 class Suspicion:

@@ -50,16 +50,21 @@ class Reason(_Labelled):
     DNS_NOT_FOUND = 10
     DNS_TIMEOUT = 11
     DNS_FAILED = 12
+    DNS_NO_ANSWER = 13
+    DNS_UNREACHABLE = 14
 
     CONNECT_REFUSED = 20
     CONNECT_TIMEOUT = 21
     UNREACHABLE = 22
     CONNECTION_RESET = 23
+    NO_REPLY = 24
 
     TLS_HANDSHAKE = 30
     TLS_CERTIFICATE_EXPIRED = 31
     TLS_CERTIFICATE_UNTRUSTED = 32
     TLS_HOSTNAME_MISMATCH = 33
+    TLS_VERSION_WEAK = 34
+    TLS_NOT_OFFERED = 35
 
     TIMEOUT = 40
     PROTOCOL_ERROR = 41
@@ -68,11 +73,18 @@ class Reason(_Labelled):
     HEADERS_TOO_LARGE = 44
     TOO_MANY_REDIRECTS = 45
     REDIRECT_INVALID = 46
+    AUTH_FAILED = 47
+    QUERY_FAILED = 48
+    PROXY_FAILED = 49
 
     STATUS_MISMATCH = 50
     BODY_MISMATCH = 51
     HEADER_MISMATCH = 52
     LATENCY_EXCEEDED = 53
+    ANSWER_MISMATCH = 54
+    VALUE_MISMATCH = 55
+    CERTIFICATE_EXPIRING = 56
+    PACKET_LOSS = 57
 
     EGRESS_DENIED = 60
     INVALID_TARGET = 61
@@ -80,11 +92,12 @@ class Reason(_Labelled):
     INTERNAL = 70
     WORKER_NETWORK = 71
     WORKER_STALLED = 72
+    WORKER_NOT_PERMITTED = 73
 
 
 #: Failures that a broken network of our own would cause as well: they need a second opinion before they page.
 NETWORK_CLASS: frozenset[Reason] = frozenset(
-    {Reason.DNS_TIMEOUT, Reason.CONNECT_TIMEOUT, Reason.UNREACHABLE},
+    {Reason.DNS_TIMEOUT, Reason.DNS_UNREACHABLE, Reason.CONNECT_TIMEOUT, Reason.UNREACHABLE, Reason.NO_REPLY},
 )
 
 

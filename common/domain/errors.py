@@ -15,7 +15,8 @@ TocsinError                code, message, details
 │   ├── UnsupportedMedia       415 UNSUPPORTED_MEDIA_TYPE
 │   └── Throttled              429 RATE_LIMIT_EXCEEDED; `retry_after_s`
 ├── Unavailable            503: a part that we need is away; `retry_after_s`
-│   └── Contended              503: lost a race for rows (deadlock, lock timeout): the same again, now
+│   ├── Contended              503: lost a race for rows (deadlock, lock timeout): the same again, now
+│   └── Unanswered             504: it is there, and nobody answers through it in time
 └── DomainError            a rule of the pure core was broken: a bug, never user input
 """
 
@@ -146,10 +147,11 @@ class Throttled(RequestError):
 class Unavailable(TocsinError):
     """A part that we need (mostly PostgreSQL) is away; the caller may try again."""
 
+    status = 503
     code = "UNAVAILABLE"
 
-    def __init__(self, message: str, *, retry_after_s: int = 5) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retry_after_s: int = 5, code: str | None = None) -> None:
+        super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
 
 
@@ -158,6 +160,13 @@ class Contended(Unavailable):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retry_after_s=1)
+
+
+class Unanswered(Unavailable):
+    """Whoever should have answered did not, in time; code says who."""
+
+    status = 504
+    code = "UNANSWERED"
 
 
 class DomainError(TocsinError):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from common.domain.health import Policy
+from common.domain.options import Options
 
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
     """One expectation about an observation.
 
-    `source` is status | body | header | latency_ms, `op` one of those that `common.domain.assertions` lists for it,
-    `name` the header's name. `on_fail` is "down" or "degraded".
+    `source` is one of those that `common.domain.sources` lists for the monitor's type, `op` one of those that
+    `common.domain.operators` lists for its kind, `name` the header's name, `path` the place in a body of JSON.
+    `on_fail` is "down" or "degraded".
     """
 
     source: str
@@ -21,22 +23,15 @@ class Assertion:
     value: Any
     name: str = ""
     on_fail: str = "down"
-
-
-@dataclass(frozen=True, slots=True)
-class HttpOptions:
-    """Request of an http monitor; secret header values arrive here already decrypted."""
-
-    method: str = "GET"
-    headers: tuple[tuple[str, str], ...] = ()
-    body: str | None = None
-    follow_redirects: bool = True
-    verify_tls: bool = True
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class MonitorConfig:
-    """Everything a worker needs to probe and judge one monitor, at one `config_version`."""
+    """Everything a worker needs to probe and judge one monitor, at one `config_version`.
+
+    `options` are of the type's class in `common.domain.options`; `secrets` are what must never be shown of them.
+    """
 
     monitor_no: int
     monitor_id: str
@@ -50,4 +45,5 @@ class MonitorConfig:
     policy: Policy
     locations: tuple[int, ...] = ()
     assertions: tuple[Assertion, ...] = ()
-    http: HttpOptions = field(default_factory=HttpOptions)
+    options: Options | None = None
+    secrets: tuple[str, ...] = ()

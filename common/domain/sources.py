@@ -1,164 +1,157 @@
-"""What a monitor can be asked about a response: each source's operators, how they test, how a failure is told."""
+"""What a monitor can be asked about what its probe saw: each source's kind, for which types it is there, its reason."""
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from common.domain.monitors import Assertion
+from common.domain.checks import NOT_REACHED, Phases, Reason
+from common.domain.jsonpath import ABSENT, Path, find
 
-_SHOWN_CHARS = 200
+#: Every type of monitor, in the order of the documentation.
+TYPES = ("http", "tcp", "tls", "dns", "icmp", "websocket", "smtp", "postgres", "redis")
+_HANDSHAKES = ("http", "tcp", "tls", "websocket", "smtp", "postgres", "redis")
+_STREAMS = tuple(type_ for type_ in _HANDSHAKES if type_ != "http")
 
-#: What each source can be asked; the order is the one of the documentation.
-OPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+
+class Kind(StrEnum):
+    """What values of a source are, and by that what can be asked of them (`operators`)."""
+
+    STATUS = "status"
+    BYTES = "bytes"
+    TEXT = "text"
+    HEADERS = "headers"
+    ANSWERS = "answers"
+    NUMBER = "number"
+    MILLISECONDS = "milliseconds"
+    VALUE = "value"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source. `needs` is the further field that its assertions must have; `secret`: seen is never in messages."""
+
+    kind: Kind
+    types: tuple[str, ...]
+    reason: Reason
+    about: str
+    needs: str = ""
+    secret: bool = False
+
+
+#: The one table of sources; the order is the one of the documentation.
+TABLE: Mapping[str, Source] = MappingProxyType(
     {
-        "status": ("in", "not_in", "eq", "ne"),
-        "body": ("contains", "not_contains", "matches", "not_matches", "eq"),
-        "header": ("exists", "eq", "ne", "contains", "matches"),
-        "latency_ms": ("lt", "lte", "gt", "gte"),
+        "status": Source(Kind.STATUS, ("http",), Reason.STATUS_MISMATCH, "the answer's status"),
+        "body": Source(Kind.BYTES, ("http",), Reason.BODY_MISMATCH, "the first 1 MiB of the body", secret=True),
+        "json": Source(Kind.VALUE, ("http",), Reason.BODY_MISMATCH, "a value in a body of JSON, by `path`", "path"),
+        "header": Source(
+            Kind.HEADERS, ("http",), Reason.HEADER_MISMATCH, "the headers called `name`", "name", secret=True
+        ),
+        "http_version": Source(Kind.TEXT, ("http",), Reason.ANSWER_MISMATCH, "1.1 or 2"),
+        "banner": Source(Kind.TEXT, ("tcp", "smtp"), Reason.ANSWER_MISMATCH, "the text that the server sent"),
+        "extension": Source(Kind.ANSWERS, ("smtp",), Reason.ANSWER_MISMATCH, "what EHLO offers, like STARTTLS"),
+        "message": Source(Kind.TEXT, ("websocket",), Reason.ANSWER_MISMATCH, "the first message received"),
+        "answer": Source(Kind.ANSWERS, ("dns",), Reason.ANSWER_MISMATCH, "all records of the answer as text"),
+        "answer_count": Source(Kind.NUMBER, ("dns",), Reason.ANSWER_MISMATCH, "how many records there are"),
+        "rcode": Source(Kind.TEXT, ("dns",), Reason.ANSWER_MISMATCH, "NOERROR, NXDOMAIN, SERVFAIL …"),
+        "value": Source(Kind.VALUE, ("postgres", "redis"), Reason.VALUE_MISMATCH, "the first value of the reply"),
+        "rows": Source(Kind.NUMBER, ("postgres",), Reason.VALUE_MISMATCH, "how many rows the query returned"),
+        "rtt_ms": Source(Kind.MILLISECONDS, ("icmp",), Reason.LATENCY_EXCEEDED, "the mean round trip"),
+        "packet_loss": Source(Kind.NUMBER, ("icmp",), Reason.PACKET_LOSS, "unanswered requests in per cent"),
+        "latency_ms": Source(Kind.MILLISECONDS, TYPES, Reason.LATENCY_EXCEEDED, "the whole check"),
+        "dns_ms": Source(Kind.MILLISECONDS, TYPES, Reason.LATENCY_EXCEEDED, "looking the target's name up"),
+        "connect_ms": Source(Kind.MILLISECONDS, _HANDSHAKES, Reason.LATENCY_EXCEEDED, "connecting"),
+        "tls_ms": Source(Kind.MILLISECONDS, _HANDSHAKES, Reason.LATENCY_EXCEEDED, "the TLS handshake"),
+        "ttfb_ms": Source(
+            Kind.MILLISECONDS,
+            tuple(type_ for type_ in TYPES if type_ not in ("tls", "icmp")),
+            Reason.LATENCY_EXCEEDED,
+            "from there to the first byte received",
+        ),
+        "cert_days": Source(
+            Kind.NUMBER, _HANDSHAKES, Reason.CERTIFICATE_EXPIRING, "days until the server's certificate expires"
+        ),
+        "chain_days": Source(
+            Kind.NUMBER, _STREAMS, Reason.CERTIFICATE_EXPIRING, "the same of the first to expire of its whole chain"
+        ),
+        "tls_version": Source(Kind.TEXT, _STREAMS, Reason.TLS_VERSION_WEAK, "TLSv1.2 or TLSv1.3"),
     }
 )
-#: Which sources a monitor of a type has at all.
+#: Which sources a monitor of a type has.
 SOURCES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "http": ("status", "body", "header", "latency_ms"),
-        "tcp": ("latency_ms",),
-    }
+    {type_: tuple(name for name, source in TABLE.items() if type_ in source.types) for type_ in TYPES}
 )
-
-Ranges = tuple[tuple[int, int], ...]
 
 
 @dataclass(slots=True)
 class Seen:
-    """What assertions look at. `headers` may stay empty unless `needs_headers`, `body` unless `needs_body`."""
+    """What assertions look at. `headers` may stay empty unless `needs_headers`, `body` unless `needs_body`.
+
+    `values` holds by its name every source that is no part of an HTTP response nor a phase.
+    """
 
     status: int = 0
     headers: Sequence[tuple[str, str]] = ()
     body: bytes = b""
     latency_ms: float = 0.0
+    phases: Phases | None = None
+    values: Mapping[str, Any] | None = None
+    _json: Any = None
+
+    def json(self, path: Path) -> Any:
+        """The value at a path of the body; ABSENT also when the body is no JSON."""
+        if self._json is None:
+            self._json = (_document(self.body),)
+        return find(self._json[0], path)
+
+    def header(self, name: str) -> list[str]:
+        """All headers of a name, whatever its case."""
+        wanted = name.lower()
+        return [value for key, value in self.headers if key.lower() == wanted]
+
+    def phase(self, name: str) -> float | None:
+        """Milliseconds of a phase, None when it was not reached."""
+        value: float = getattr(self.phases, name, NOT_REACHED)
+        return None if value == NOT_REACHED else value
 
 
-def number_of(value: object) -> float | None:
-    """A finite number; JSON's true and false are none."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    return None
+Reader = Callable[[Seen, Any], Any]
 
 
-def _status_range(value: object) -> tuple[int, int] | None:
-    """Read 204, "204", "200-299" or "2xx" as an inclusive range."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        return None
-    text = str(value).strip().lower()
-    if len(text) == 3 and text.endswith("xx") and text[0] in "12345":
-        return int(text[0]) * 100, int(text[0]) * 100 + 99
-    low, dash, high = text.partition("-")
-    if not all(part.isascii() and part.isdigit() and len(part) == 3 for part in (low, high if dash else low)):
-        return None
-    first, last = int(low), int(high if dash else low)
-    return (first, last) if 100 <= first <= last <= 599 else None
+def _document(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        # Not JSON, or nested as deep as only an attack is.
+        return ABSENT
 
 
-def status_ranges(value: object) -> Ranges | None:
-    """One status or range, or a list of them; None when any of it is wrong."""
-    values = list(value) if isinstance(value, (list, tuple)) else [value]
-    ranges = [_status_range(item) for item in values]
-    found = tuple(item for item in ranges if item is not None)
-    return found if found and len(found) == len(ranges) else None
+def _json_value(seen: Seen, path: Path) -> Any:
+    return seen.json(path)
 
 
-def _in_ranges(wanted: Ranges, seen: Seen, _name: str) -> bool:
-    status = seen.status
-    return any(low <= status <= high for low, high in wanted)
+#: How a source is read, where it is not in `Seen.values`; `where` is a header's name or a path.
+_READERS: Mapping[str, Reader] = MappingProxyType(
+    {
+        "status": lambda seen, _where: seen.status,
+        "body": lambda seen, _where: seen.body,
+        "latency_ms": lambda seen, _where: seen.latency_ms,
+        "header": lambda seen, name: seen.header(name),
+        "json": _json_value,
+        "dns_ms": lambda seen, _where: seen.phase("dns_ms"),
+        "connect_ms": lambda seen, _where: seen.phase("connect_ms"),
+        "tls_ms": lambda seen, _where: seen.phase("tls_ms"),
+        "ttfb_ms": lambda seen, _where: seen.phase("ttfb_ms"),
+    }
+)
 
 
-def _values(seen: Seen, name: str) -> list[str]:
-    wanted = name.lower()
-    return [value for key, value in seen.headers if key.lower() == wanted]
-
-
-#: (source, op) → does it hold? Several headers of one name: one that fits is enough, and for `ne` none may be equal.
-TESTS: dict[tuple[str, str], Callable[[Any, Seen, str], bool]] = {
-    ("status", "in"): _in_ranges,
-    ("status", "eq"): _in_ranges,
-    ("status", "not_in"): lambda wanted, seen, name: not _in_ranges(wanted, seen, name),
-    ("status", "ne"): lambda wanted, seen, name: not _in_ranges(wanted, seen, name),
-    ("body", "contains"): lambda wanted, seen, _name: wanted in seen.body,
-    ("body", "not_contains"): lambda wanted, seen, _name: wanted not in seen.body,
-    ("body", "matches"): lambda wanted, seen, _name: wanted.search(seen.body) is not None,
-    ("body", "not_matches"): lambda wanted, seen, _name: wanted.search(seen.body) is None,
-    # A final newline is no difference that anybody means.
-    ("body", "eq"): lambda wanted, seen, _name: wanted.strip() == seen.body.strip(),
-    ("header", "exists"): lambda wanted, seen, name: bool(_values(seen, name)) is wanted,
-    ("header", "eq"): lambda wanted, seen, name: wanted in _values(seen, name),
-    ("header", "ne"): lambda wanted, seen, name: wanted not in _values(seen, name),
-    ("header", "contains"): lambda wanted, seen, name: any(wanted in text for text in _values(seen, name)),
-    ("header", "matches"): lambda wanted, seen, name: any(wanted.search(text) for text in _values(seen, name)),
-    ("latency_ms", "lt"): lambda wanted, seen, _name: seen.latency_ms < wanted,
-    ("latency_ms", "lte"): lambda wanted, seen, _name: seen.latency_ms <= wanted,
-    ("latency_ms", "gt"): lambda wanted, seen, _name: seen.latency_ms > wanted,
-    ("latency_ms", "gte"): lambda wanted, seen, _name: seen.latency_ms >= wanted,
-}
-_WORDS = {
-    "in": "",
-    "eq": "",
-    "not_in": "not ",
-    "ne": "not ",
-    "lt": "under ",
-    "lte": "at most ",
-    "gt": "over ",
-    "gte": "at least ",
-    "contains": "containing ",
-    "not_contains": "without ",
-    "matches": "matching ",
-    "not_matches": "not matching ",
-}
-
-
-def _describe_status(assertion: Assertion, seen: Seen) -> tuple[str, str]:
-    wanted = _WORDS[assertion.op] + shortened(expected_text(assertion))
-    return str(seen.status), f"expected status {wanted}, got {seen.status}"
-
-
-def _describe_body(assertion: Assertion, seen: Seen) -> tuple[str, str]:
-    found = seen.body[: _SHOWN_CHARS * 4].decode("utf-8", "replace")
-    word = _WORDS[assertion.op] or "equal to "
-    return found, f"expected a body {word}{shortened(expected_text(assertion))!r}"
-
-
-def _describe_header(assertion: Assertion, seen: Seen) -> tuple[str, str]:
-    found = ", ".join(_values(seen, assertion.name))
-    name = shortened(assertion.name)
-    if assertion.op == "exists":
-        return found, f"expected {'no header' if assertion.value is False else 'a header'} {name}"
-    # Only whether it was there: a header's value may be a secret, and messages travel far.
-    state = "got another value" if found else "got none"
-    return found, f"expected header {name} {_WORDS[assertion.op]}{shortened(expected_text(assertion))!r}, {state}"
-
-
-def _describe_latency(assertion: Assertion, seen: Seen) -> tuple[str, str]:
-    found = f"{seen.latency_ms:.1f}"
-    return found, f"expected {_WORDS[assertion.op]}{assertion.value} ms, took {found} ms"
-
-
-DESCRIBE: dict[str, Callable[[Assertion, Seen], tuple[str, str]]] = {
-    "status": _describe_status,
-    "body": _describe_body,
-    "header": _describe_header,
-    "latency_ms": _describe_latency,
-}
-
-
-def expected_text(assertion: Assertion) -> str:
-    """What was wanted, for people."""
-    value = assertion.value
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def shortened(value: object) -> str:
-    """At most 200 characters, as rows and messages hold."""
-    return str(value)[:_SHOWN_CHARS]
+def reader_of(source: str) -> Reader:
+    """What reads a source: None where there is nothing, ABSENT for one of kind VALUE (whose None is null)."""
+    nothing = ABSENT if TABLE[source].kind is Kind.VALUE else None
+    return _READERS.get(source) or (lambda seen, _where: (seen.values or {}).get(source, nothing))

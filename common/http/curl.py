@@ -5,7 +5,9 @@ from __future__ import annotations
 import pycurl
 
 from common.domain.checks import NOT_REACHED, Phases
+from common.http.certificates import days_left_of
 from common.http.exchange import MAX_HEADER_BYTES, HttpExchange, HttpRequest
+from common.http.extras import Via, apply_extras
 from common.http.headers import header_lines
 from common.http.redirects import Hop
 
@@ -43,8 +45,10 @@ class Handle:
         self.too_large = False
         self._plain = False
 
-    def prepare(self, hop: Hop, request: HttpRequest, address: str, timeout_ms: int) -> str | None:
-        """Set up one hop to one judged address. A text says what is wrong with the request."""
+    def prepare(
+        self, hop: Hop, request: HttpRequest, address: str, timeout_ms: int, via: Via | None = None
+    ) -> str | None:
+        """Set up one hop to one judged address, `via` a judged proxy. A text says what is wrong with the request."""
         lines = header_lines(hop.headers, hop.authorization, has_body=hop.body is not None)
         if isinstance(lines, str):
             return lines
@@ -62,8 +66,14 @@ class Handle:
         setopt(pycurl.CONNECT_TO, [f"::{place}:{hop.target.port}"])
         setopt(pycurl.HTTPHEADER, [*lines, f"traceparent: {request.traceparent}"] if request.traceparent else lines)
         setopt(pycurl.TIMEOUT_MS, timeout_ms)
+        extras = request.extras
         if hop.method != "GET" or hop.body is not None or not request.verify_tls:
             self._prepare_special(hop, verify_tls=request.verify_tls)
+        if extras is not None or request.want_certificate:
+            self._plain = False
+            setopt(pycurl.OPT_CERTINFO, int(request.want_certificate))
+            if extras is not None:
+                apply_extras(self.curl, hop, extras, via)
         return None
 
     def _prepare_special(self, hop: Hop, *, verify_tls: bool) -> None:
@@ -135,6 +145,14 @@ class Handle:
         if self._header_lines:
             exchange.http_version = self._header_lines[0].split(b" ", 1)[0].decode("latin-1").removeprefix("HTTP/")
         self._report_phases(exchange.phases, secure=secure)
+
+    def certificate_days(self) -> float | None:
+        """How long the server's own certificate is still good, if it was wanted and there was one."""
+        for certificate in self.curl.getinfo(pycurl.INFO_CERTINFO):
+            for name, value in certificate:
+                if name == "Expire date":
+                    return days_left_of(value)
+        return None
 
     def _report_phases(self, phases: Phases, *, secure: bool) -> None:
         getinfo = self.curl.getinfo

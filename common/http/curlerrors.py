@@ -11,6 +11,7 @@ import pycurl
 from common.domain.checks import Reason
 from common.http.exchange import MAX_HEADER_BYTES
 from common.http.oserrors import OS_ERRORS
+from common.http.tlserrors import CERTIFICATE, UNTRUSTED
 
 _CURL_ERRORS: Mapping[int, tuple[Reason, str]] = MappingProxyType(
     {
@@ -37,21 +38,6 @@ _CURL_ERRORS: Mapping[int, tuple[Reason, str]] = MappingProxyType(
 )
 #: Codes behind which an errno can tell more exactly what happened.
 _HAS_ERRNO = frozenset({pycurl.E_COULDNT_CONNECT, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
-
-#: OpenSSL's X509_V_ERR_* of a certificate that did not pass.
-_CERTIFICATE: Mapping[int, tuple[Reason, str]] = MappingProxyType(
-    {
-        9: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} is not valid yet"),
-        10: (Reason.TLS_CERTIFICATE_EXPIRED, "the certificate of {where} has expired"),
-        18: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} is self-signed"),
-        19: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} comes from an unknown authority"),
-        20: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} comes from an unknown authority"),
-        21: (Reason.TLS_CERTIFICATE_UNTRUSTED, "{where} does not send its certificate's chain"),
-        23: (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} was revoked"),
-        62: (Reason.TLS_HOSTNAME_MISMATCH, "the certificate of {where} is for another host"),
-        64: (Reason.TLS_HOSTNAME_MISMATCH, "the certificate of {where} is for another address"),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +89,9 @@ def _explain_certificate(curl: pycurl.Curl, text: str, scene: Scene) -> tuple[Re
     default = (
         (Reason.TLS_HOSTNAME_MISMATCH, "the certificate of {where} is for another host")
         if "subject name" in text
-        else (Reason.TLS_CERTIFICATE_UNTRUSTED, "the certificate of {where} was not accepted")
+        else UNTRUSTED
     )
-    reason, template = _CERTIFICATE.get(curl.getinfo(pycurl.SSL_VERIFYRESULT), default)
+    reason, template = CERTIFICATE.get(curl.getinfo(pycurl.SSL_VERIFYRESULT), default)
     return reason, template.format(where=scene.where)
 
 

@@ -19,10 +19,11 @@ from common.domain.egress import EgressRules, judge
 from common.http.curl import Handle
 from common.http.curlerrors import Scene, explain
 from common.http.exchange import MAX_HEADER_BYTES, HttpExchange, HttpRequest
+from common.http.extras import Via, explain_proxy, version_problem
 from common.http.multi import Multi, Outcome
 from common.http.redirects import DeadEnd, Hop, first_hop, next_hop
 from common.http.resolver import Resolver
-from common.http.target import Host
+from common.http.target import Host, parse_target
 
 #: Of a host with many addresses: how many are tried when one refuses. Silence is not tried twice, the time is gone.
 MAX_ADDRESSES = 3
@@ -82,13 +83,29 @@ class HttpEngine:
 
     async def _hop(self, hop: Hop, request: HttpRequest, exchange: HttpExchange, deadline: float) -> None:
         """One request-response, to the first permitted address that takes the connection."""
+        via: Via | None = None
+        if request.extras is not None and request.extras.proxy is not None:
+            via = await self._proxy(request.extras.proxy, exchange, deadline)
+            if via is None:
+                return
         host = hop.target.host
         addresses = (host.address,) if host.address else await self._look_up(host.name, exchange, deadline)
         for address in self._permitted(host, addresses, exchange):
             exchange.reason = Reason.NONE
-            await self._attempt(hop, request, exchange, address, deadline)
+            await self._attempt(hop, request, exchange, address, deadline, via)
             if exchange.reason not in _TRY_NEXT:
                 return
+
+    async def _proxy(self, url: str, exchange: HttpExchange, deadline: float) -> Via | None:
+        """The proxy at one of its permitted addresses; None when the exchange has failed for want of one."""
+        proxy = parse_target(url)
+        if isinstance(proxy, str) or proxy.scheme != "http":
+            exchange.fail(Reason.INVALID_TARGET, "the proxy is not a URL like http://host:port")
+            return None
+        host = proxy.host
+        addresses = (host.address,) if host.address else await self._look_up(host.name, exchange, deadline)
+        permitted = self._permitted(host, addresses, exchange)
+        return Via(host.name, permitted[0], proxy.port) if permitted else None
 
     async def _look_up(self, name: str, exchange: HttpExchange, deadline: float) -> tuple[str, ...]:
         resolution = self._resolver.cached(name)
@@ -112,13 +129,14 @@ class HttpEngine:
             exchange.fail(Reason.EGRESS_DENIED, f"the egress policy does not allow {host.name}")
         return allowed[:MAX_ADDRESSES]
 
-    async def _attempt(
+    async def _attempt(  # noqa: PLR0913, PLR0917 - the hot path: no object for each attempt
         self,
         hop: Hop,
         request: HttpRequest,
         exchange: HttpExchange,
         address: str,
         deadline: float,
+        via: Via | None,
     ) -> None:
         """One transfer on a pooled handle, which is back in the pool whatever happens."""
         if not await self._acquire(deadline):
@@ -129,14 +147,16 @@ class HttpEngine:
         try:
             remaining_ms = int((deadline - self._clock()) * 1000)
             # libcurl takes 0 for "no limit at all"; a millisecond ends in the right timeout, with its words.
-            problem = handle.prepare(hop, request, address, max(remaining_ms, 1))
+            problem = handle.prepare(hop, request, address, max(remaining_ms, 1), via)
             if problem is not None:
                 exchange.fail(Reason.INVALID_TARGET, problem)
                 return
             exchange.address = address
             outcome = await multi.start(handle.curl)
             handle.report(exchange, secure=hop.target.scheme == "https")
-            _conclude(handle, outcome, hop, request, exchange)
+            _conclude(handle, outcome, hop, request, exchange, via)
+            if request.want_certificate:
+                exchange.cert_days = handle.certificate_days()
         finally:
             # Does nothing unless we were cancelled while libcurl was at work.
             multi.abandon(handle.curl)
@@ -158,7 +178,9 @@ class HttpEngine:
         return self._multi
 
 
-def _conclude(handle: Handle, outcome: Outcome, hop: Hop, request: HttpRequest, exchange: HttpExchange) -> None:
+def _conclude(  # noqa: PLR0913, PLR0917 - the same
+    handle: Handle, outcome: Outcome, hop: Hop, request: HttpRequest, exchange: HttpExchange, via: Via | None
+) -> None:
     """Decide whether what arrived is a response that may be used."""
     code, text = outcome
     target = hop.target
@@ -166,13 +188,16 @@ def _conclude(handle: Handle, outcome: Outcome, hop: Hop, request: HttpRequest, 
         exchange.fail(Reason.BODY_TOO_LARGE, f"the body is larger than {request.max_body_bytes} bytes")
     elif code:
         scene = Scene(target.host.name, exchange.address, target.port, target.scheme == "https", request.timeout_s)
-        exchange.fail(*explain(handle.curl, code, text, scene))
+        trouble = explain_proxy(handle.curl, code, text, scene, via) if via is not None else None
+        exchange.fail(*(trouble or explain(handle.curl, code, text, scene)))
     elif handle.headers_too_large:
         exchange.fail(Reason.HEADERS_TOO_LARGE, f"the response header is larger than {MAX_HEADER_BYTES // 1024} KiB")
-    elif not _same(handle.address, exchange.address):
+    elif not _same(handle.address, exchange.address if via is None else via.address):
         # Second line of defence, 0.2 µs: what we judged must be what libcurl connected to.
         exchange.discard_response()
         exchange.fail(Reason.EGRESS_DENIED, f"the connection did not go to the address of {target.host.name}")
+    elif request.extras is not None and (problem := version_problem(request.extras, exchange.http_version)):
+        exchange.fail(Reason.PROTOCOL_ERROR, f"{target.host.name} {problem}")
 
 
 def _same(seen: str, wanted: str) -> bool:

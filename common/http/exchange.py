@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from common.domain.checks import Phases, Reason
 from common.domain.egress import Denial
+from common.domain.options import HttpExtras
 
 DEFAULT_MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_HEADER_BYTES = 64 * 1024
@@ -16,7 +17,8 @@ class HttpRequest:
     """One request. `timeout_s` is the total deadline: look-ups, redirects and the last byte included.
 
     Of the body at most `keep_body_bytes` are kept; above `max_body_bytes` the transfer is broken off. `traceparent`
-    is a header of its own, so that `headers` can be the same tuple in every check of a monitor.
+    is a header of its own, so that `headers` can be the same tuple in every check of a monitor. `extras` (a proxy, a
+    private authority, a client certificate, a version of HTTP) and `want_certificate` cost a handle's set-up each time.
     """
 
     method: str
@@ -30,6 +32,8 @@ class HttpRequest:
     keep_body_bytes: int = 0
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
     traceparent: str = ""
+    extras: HttpExtras | None = None
+    want_certificate: bool = False
 
 
 @dataclass(slots=True)
@@ -37,7 +41,8 @@ class HttpExchange:
     """What came of a request. `reason` is NONE when a complete response arrived, whatever its status.
 
     `url` is the last one asked, without credentials; `address` the one connected to; phases are summed over hops.
-    `denial` says what the egress rules objected to: for counters and logs, never for users.
+    `cert_days` is there when it was wanted and there was TLS. `denial` says what the egress rules objected to: for
+    counters and logs, never for users.
     """
 
     url: str = ""
@@ -52,6 +57,7 @@ class HttpExchange:
     redirects: int = 0
     http_version: str = ""
     denial: Denial | None = None
+    cert_days: float | None = None
 
     @property
     def headers(self) -> list[tuple[str, str]]:

@@ -26,6 +26,8 @@ class Hop:
     headers: Pairs
     body: bytes | None
     authorization: str
+    #: Whether it still goes to where the monitor pointed: only there our client certificate is shown.
+    first_origin: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +86,4 @@ def _carry(hop: Hop, target: Target, status: int) -> Hop:
         return replace(hop, target=target)
     # Gone for good: they do not come back when a later hop returns to the first origin. Credentials that a
     # Location brings along are the redirecting server's idea, not the user's, and are left out everywhere.
-    return replace(hop, target=target, headers=without_credentials(hop.headers), authorization="")
+    return replace(hop, target=target, headers=without_credentials(hop.headers), authorization="", first_origin=False)

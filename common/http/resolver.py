@@ -41,7 +41,7 @@ _REASONS: dict[int, tuple[Reason, str]] = {
     _errno.ARES_ETIMEOUT: (Reason.DNS_TIMEOUT, "no answer from DNS for {host}"),
     _errno.ARES_ESERVFAIL: (Reason.DNS_FAILED, "DNS could not resolve {host} (server failure)"),
     _errno.ARES_EREFUSED: (Reason.DNS_FAILED, "DNS refused to resolve {host}"),
-    _errno.ARES_ECONNREFUSED: (Reason.DNS_FAILED, "no DNS server could be reached for {host}"),
+    _errno.ARES_ECONNREFUSED: (Reason.DNS_UNREACHABLE, "no DNS server could be reached for {host}"),
 }
 
 
@@ -79,6 +79,14 @@ class Resolver:
         entry = self._cache.get(host)
         return entry[1] if entry is not None and entry[0] > self._monotonic() else None
 
+    def own_server(self) -> str | None:
+        """The first name server that we ask ourselves, as host:port; None when there is none."""
+        try:
+            self._channel = self._channel or self._open_channel()
+        except (pycares.AresError, OSError, RuntimeError):
+            return None
+        return next(iter(self._nameservers or self._channel.servers), None)
+
     async def resolve(self, host: str, timeout_s: float) -> Resolution:
         """Resolve a name or literal in any form. Never raises for a bad name; a timeout leaves the query running."""
         parsed = parse_host(host)
@@ -94,6 +102,9 @@ class Resolver:
         done, _ = await asyncio.wait((query,), timeout=max(0.0, timeout_s))
         if done:
             return query.result()
+        # The next look-up asks anew: c-ares waits ever longer between its tries of a server that may be back by now.
+        if self._in_flight.get(parsed.name) is query:
+            del self._in_flight[parsed.name]
         message = f"no answer from DNS for {parsed.name} within {timeout_s:.3g} s"
         return Resolution(reason=Reason.DNS_TIMEOUT, message=message)
 

@@ -14,9 +14,10 @@ import pytest
 import structlog
 
 import common.http.resolver as resolver_module
-from common.domain.checks import Reason
+from common.domain.checks import NETWORK_CLASS, Reason
 from common.http.resolver import Resolution, Resolver
 from tests.dns_server import AAAA, SERVFAIL, SILENT, DnsServer, Zone
+from tests.targets import free_port
 
 Scene = Callable[[DnsServer, Resolver], Awaitable[None]]
 
@@ -84,6 +85,20 @@ def test_a_failing_server_is_a_failure_and_not_a_missing_name() -> None:
         assert (await resolver.resolve("broken.example.test", 5)).reason is Reason.DNS_FAILED
 
     run(scene, broken=Zone(rcode=SERVFAIL))
+
+
+def test_no_server_to_ask_is_no_answer_of_one() -> None:
+    async def scene() -> None:
+        resolver = Resolver([f"127.0.0.1:{free_port()}"])
+        try:
+            found = await resolver.resolve("shop.example.test", 5)
+        finally:
+            resolver.close()
+        # What our own network may have caused: of the class that is doubted before it pages.
+        assert found.reason is Reason.DNS_UNREACHABLE
+        assert found.reason in NETWORK_CLASS
+
+    asyncio.run(scene())
 
 
 def test_silence_ends_at_the_callers_own_deadline() -> None:

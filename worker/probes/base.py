@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from common.domain.assertions import CompiledAssertions, compile_assertions
+import certifi
+
+from common.domain.assertions import CompiledAssertions, compile_assertions, judge_response
 from common.domain.checks import Observation, Phases, Reason, Verdict
 from common.domain.egress import EgressRules
 from common.domain.monitors import MonitorConfig
+from common.domain.options import Options
+from common.domain.sources import Seen
 from common.http.engine import HttpEngine
 from common.http.resolver import Resolver
 
 #: Failures of our own: they say nothing about the target and must never page anybody.
-_OURS = frozenset({Reason.INTERNAL, Reason.WORKER_NETWORK})
+_OURS = frozenset({Reason.INTERNAL, Reason.WORKER_NETWORK, Reason.WORKER_NOT_PERMITTED})
+
+OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 @dataclass(slots=True)
@@ -23,6 +29,7 @@ class ProbeContext:
     engine: HttpEngine
     resolver: Resolver
     rules: EgressRules
+    ca_file: str = field(default_factory=certifi.where)
     max_compiled: int = 20_000
     _compiled: dict[int, tuple[int, CompiledAssertions]] = field(default_factory=dict)
 
@@ -63,3 +70,21 @@ def failed(reason: Reason, message: str, phases: Phases, *, code: int = 0, addre
     """An observation without a usable answer: down, or unknown when the fault is ours."""
     verdict = Verdict.UNKNOWN if reason in _OURS else Verdict.DOWN
     return Observation(verdict, reason, message, code, phases, None, address)
+
+
+def judged(
+    compiled: CompiledAssertions, seen: Seen, phases: Phases, *, code: int = 0, address: str = ""
+) -> Observation:
+    """An observation of a usable answer: what the assertions say of it."""
+    found = judge_response(compiled, seen)
+    return Observation(found.verdict, found.reason, found.message, code, phases, found.failed, address)
+
+
+def invalid_assertions(error: ValueError, phases: Phases) -> Observation:
+    """The API refuses such assertions; an older version of it may not have."""
+    return failed(Reason.INTERNAL, f"the monitor's assertions are not valid: {error}", phases)
+
+
+def options_of(config: MonitorConfig, kind: type[OptionsT]) -> OptionsT:
+    """The monitor's options; the defaults of its type when it has none."""
+    return config.options if isinstance(config.options, kind) else kind()

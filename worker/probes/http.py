@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from common.domain.assertions import KEEP_BODY_BYTES, CompiledAssertions, judge_response
-from common.domain.checks import Observation, Phases, Reason
+from common.domain.assertions import KEEP_BODY_BYTES, CompiledAssertions
+from common.domain.checks import Observation, Phases
 from common.domain.monitors import MonitorConfig
+from common.domain.options import HttpOptions
 from common.domain.sources import Seen
 from common.http.exchange import HttpExchange, HttpRequest
-from worker.probes.base import ProbeContext, failed
+from worker.probes.base import ProbeContext, failed, invalid_assertions, judged, options_of
 
 
 async def probe(
@@ -21,8 +22,7 @@ async def probe(
     try:
         compiled = ctx.compiled(config)
     except ValueError as error:
-        # The API refuses such assertions; an older version of it may not have.
-        return failed(Reason.INTERNAL, f"the monitor's assertions are not valid: {error}", Phases())
+        return invalid_assertions(error, Phases())
     exchange = await ctx.engine.send(_request(config, deadline_s, compiled, trace_id))
     if exchange.reason:
         return failed(
@@ -41,7 +41,7 @@ def _request(
     compiled: CompiledAssertions,
     trace_id: str | None,
 ) -> HttpRequest:
-    options = config.http
+    options = options_of(config, HttpOptions)
     return HttpRequest(
         options.method,
         config.target,
@@ -50,26 +50,23 @@ def _request(
         min(config.timeout_s, deadline_s),
         options.follow_redirects,
         options.verify_tls,
+        options.max_redirects,
         keep_body_bytes=KEEP_BODY_BYTES if compiled.needs_body else 0,
         # The span's id is a part of the trace's: both are derived from the check, nothing is random.
-        traceparent=f"00-{trace_id}-{trace_id[16:]}-01" if trace_id else "",
+        traceparent=f"00-{trace_id}-{trace_id[16:]}-01" if trace_id and options.trace else "",
+        extras=options.extras,
+        want_certificate=compiled.needs_certificate,
     )
 
 
 def _judge(exchange: HttpExchange, compiled: CompiledAssertions) -> Observation:
+    phases = exchange.phases
     seen = Seen(
         exchange.status,
         exchange.headers if compiled.needs_headers else (),
         exchange.body,
-        exchange.phases.total_ms,
+        phases.total_ms,
+        phases,
+        {"http_version": exchange.http_version, "cert_days": exchange.cert_days} if compiled.needs_values else None,
     )
-    judged = judge_response(compiled, seen)
-    return Observation(
-        judged.verdict,
-        judged.reason,
-        judged.message,
-        exchange.status,
-        exchange.phases,
-        judged.failed,
-        exchange.address,
-    )
+    return judged(compiled, seen, phases, code=exchange.status, address=exchange.address)
