@@ -12,7 +12,16 @@ import time
 from uuid import uuid4
 
 from common import log, telemetry
-from common.broker import NOTIFY_QUEUE, QueueBroker, backlog, dead_letters, make_broker, queue_name, reap_delayed
+from common.broker import (
+    NOTIFY_QUEUE,
+    QueueBroker,
+    backlog,
+    dead_letters,
+    make_broker,
+    probe_queue,
+    queue_name,
+    reap_delayed,
+)
 from common.clock import DatabaseClock
 from common.domain.errors import Unavailable
 from common.process import main, require_urls, run_steps, start_loop
@@ -22,11 +31,15 @@ from common.store.engine import Database, DatabaseRole
 from scheduler.dispatch import Dispatcher, watch_backlogs
 from scheduler.lease import Lease
 from scheduler.loader import Loader
+from scheduler.rollups import Roller
 from scheduler.wheel import TICK_MS, Wheel
 
 _REAP_EVERY_S = 1.0
 _PARTITIONS_EVERY_S = 3600.0
 _FORGET_EVERY_S = 3600.0
+_ROLL_EVERY_S = 5.0
+#: A bucket of a very large installation on a slow disk; nobody waits for it.
+_ROLL_TIMEOUT_S = 120.0
 
 
 def run(settings: Settings, stop: threading.Event) -> int:
@@ -37,18 +50,23 @@ def run(settings: Settings, stop: threading.Event) -> int:
         database_url, DatabaseRole.WORKER, application="lease", pool_size=1, statement_timeout_s=2
     )
     database = Database(database_url, DatabaseRole.WORKER, application="scheduler", pool_size=2)
+    roller_database = Database(
+        database_url, DatabaseRole.WORKER, application="rollups", pool_size=1, statement_timeout_s=_ROLL_TIMEOUT_S
+    )
     broker = make_broker(redis_url)
     reaper = make_broker(redis_url, reaper=True)
     holder = f"{socket.gethostname()}-{uuid4().hex[:8]}"
     lease = Lease(lease_database, clock, holder, monotonic=time.monotonic)
     dispatcher = Dispatcher(Wheel(), lease, broker, clock)
     loader = Loader(database, clock, dispatcher.changes.put)
+    roller = Roller(roller_database, settings, monotonic=time.monotonic)
 
     start_loop("loader", loader.step, stop, idle_s=0)
     # A leader without its monitors would only hold up the others: it does not run for the lease before.
     renewing = start_loop("lease", lambda: loader.loaded.is_set() and lease.step(), stop, idle_s=lease.times.retry_s)
     start_loop("reaper", lambda: _reap(dispatcher, reaper, clock), stop, idle_s=_REAP_EVERY_S)
     start_loop("partitions", lambda: _keep_partitions(database, settings), stop, idle_s=_PARTITIONS_EVERY_S)
+    start_loop("rollups", roller.step, stop, idle_s=_ROLL_EVERY_S)
     start_loop("alert_retention", lambda: _forget_alerts(database), stop, idle_s=_FORGET_EVERY_S)
     start_loop("cooldown_retention", lambda: _forget_cooldowns(database), stop, idle_s=_FORGET_EVERY_S)
     start_loop("request_retention", lambda: _forget_requests(database), stop, idle_s=_FORGET_EVERY_S)
@@ -69,6 +87,8 @@ def _reap(dispatcher: Dispatcher, reaper: QueueBroker, clock: DatabaseClock) -> 
     # Also for its own sake: a dead process that still holds something is looked for in all keys by every command.
     _waiting(reaper, NOTIFY_QUEUE)
     watch_backlogs(dispatcher, clock, lambda lane, location: _waiting(reaper, queue_name(lane, location)))
+    for location in dispatcher.location_names().values():
+        _waiting(reaper, probe_queue(location))
     return False
 
 

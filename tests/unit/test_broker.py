@@ -16,8 +16,10 @@ from common.broker import (
     Batch,
     UnreadableMessage,
     decode_batch,
+    decode_probe,
     encode_batch,
     make_broker,
+    probe_queue,
     queue_name,
 )
 from common.domain.checks import Check, Kind, Lane
@@ -76,10 +78,19 @@ def test_the_good_payload_that_the_others_are_made_from_is_readable() -> None:
     assert decode_batch(GOOD).checks == (Check(1, 2, 1_800_000_000_000, Kind.SCHEDULED),)
 
 
+@pytest.mark.parametrize(
+    "payload", [None, 17, "text", [], {}, {"v": VERSION}, {"p": "x"}, {"v": VERSION + 1, "p": "x"}]
+)
+def test_anything_but_an_id_is_no_question_for_a_probe(payload: Any) -> None:
+    assert decode_probe({"v": VERSION, "p": "x"}) == "x"
+    with pytest.raises(UnreadableMessage):
+        decode_probe(payload)
+
+
 def test_each_lane_of_each_location_has_a_queue_of_its_own_with_its_prefetch() -> None:
     names = {queue_name(lane, location) for lane in Lane for location in ("local", "eu-west.1")}
     assert len(names) == 6
-    assert {name.split(".", 1)[0] for name in names} <= set(PREFETCH)
+    assert {name.split(".", 1)[0] for name in (*names, probe_queue("local"))} <= set(PREFETCH)
 
 
 def test_prefetch_and_polling_are_ours_and_delayed_messages_poll_seldom() -> None:
