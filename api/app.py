@@ -22,25 +22,35 @@ from api import (
     errors,
     health,
     incidents,
+    intake,
     invites,
     limits,
     locations,
     memberships,
+    monitor_lists,
+    monitor_plans,
     monitors,
+    monitors_bulk,
     notifications,
     oidc,
     organization,
     organizations,
     parsing,
     passwords,
+    probes,
     queues,
     registration,
+    reports,
     requests,
     results,
     routes,
     security_headers,
+    series,
     sessions,
     silences,
+    stream,
+    summaries,
+    uptime,
     users,
 )
 from api.context import Services, provide
@@ -48,8 +58,12 @@ from api.docs import docs
 from api.mailing import open_mailer
 from api.oidc_provider import open_provider
 from api.platform import Platform
+from api.probe_desk import ProbeDesk
 from api.routing import Route, mount
-from api.server import serve
+from api.server import Served, serve
+from api.stream_feed import StreamFeed
+from api.streams import Streams
+from api.summary_cache import SummaryCache
 from api.trials import Trials
 from common import log, process
 from common.broker import make_broker
@@ -59,11 +73,15 @@ from common.domain.errors import SettingsError, Unavailable
 from common.http.wiring import egress_rules
 from common.incident_cache import IncidentCache
 from common.passwords import Passwords
+from common.probe_requests import ProbeRequests
 from common.settings import Settings
 from common.store import locations as stored_locations
 from common.store import readiness
 from common.store.engine import Database, DatabaseRole
 from common.vault import Vault
+
+#: What a look of the stream may take.
+_FEED_S = 10.0
 
 #: Every route under /v1 and the operations beside it.
 ROUTES: tuple[Route, ...] = tuple(
@@ -78,7 +96,15 @@ ROUTES: tuple[Route, ...] = tuple(
         memberships.routes,
         invites.routes,
         monitors.routes,
+        monitor_lists.routes,
+        monitors_bulk.routes,
+        monitor_plans.routes,
+        probes.routes,
         results.routes,
+        uptime.routes,
+        reports.routes,
+        series.routes,
+        summaries.routes,
         incidents.routes,
         channels.routes,
         routes.routes,
@@ -91,6 +117,7 @@ ROUTES: tuple[Route, ...] = tuple(
         queues.routes,
         locations.routes,
         audit_log.routes,
+        stream.routes,
         health.routes,
     )
 )
@@ -124,16 +151,20 @@ def open_services(settings: Settings) -> Services:
     """Everything that the API talks to; nothing connects yet."""
     database_url, redis_url = process.require_urls(settings)
     vault = Vault(_required(settings.encryption_keys, "TOCSIN_ENCRYPTION_KEYS"))
+    broker = make_broker(redis_url)
     return Services(
         settings=settings,
         database=Database(database_url, DatabaseRole.API, application="api", pool_size=settings.api_threads),
-        broker=make_broker(redis_url),
+        broker=broker,
         vault=vault,
         passwords=Passwords(),
         egress=egress_rules(settings),
         platform=Platform(Database(database_url, DatabaseRole.WORKER, application="api platform", pool_size=4)),
         trials=Trials(lambda: open_context(settings, vault, utc_now, max_handles=4)),
+        probes=ProbeDesk(ProbeRequests(broker, vault), at_once=max(2, settings.api_threads // 4)),
         incident_cache=IncidentCache(redis_url),
+        summaries=SummaryCache(),
+        streams=Streams(settings.streams, lambda streams: _feed(streams, database_url)),
         mailer=open_mailer(settings),
         oidc=open_provider(settings),
     )
@@ -147,10 +178,20 @@ def run(settings: Settings, _stop: Event) -> int:
     return serve(_start, settings)
 
 
-def _start(settings: Settings) -> Flask:
+def _feed(streams: Streams, database_url: str) -> process.Step:
+    """Connections of its own, with patience of its own: streams wait for no request, and requests for no stream."""
+    tenants, overview = (
+        Database(database_url, role, application="api stream", pool_size=1, statement_timeout_s=_FEED_S)
+        for role in (DatabaseRole.API, DatabaseRole.WORKER)
+    )
+    return StreamFeed(streams, tenants, overview).step
+
+
+def _start(settings: Settings) -> Served:
     services = open_services(settings)
     _ensure_location(services)
-    return create_app(services)
+    intake.watch(services.database, Event())
+    return Served(create_app(services), services.streams.stop, services.streams.close)
 
 
 def _ensure_location(services: Services) -> None:

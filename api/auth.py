@@ -178,8 +178,8 @@ def _identify() -> Caller:
 def _user_caller() -> Caller:
     claims = _claims()
     user_id, org_id, family_id = claims["sub"], claims["org"], claims["family"]
-    with services().database.begin(org_id) as connection:
-        session = accounts.session(connection, user_id=user_id, org_id=org_id, family_id=family_id)
+    with services().database.once(org_id) as asking:
+        session = accounts.session(asking, user_id=user_id, org_id=org_id, family_id=family_id)
     if session is None or issued_before(claims, session.tokens_valid_after):
         raise rejected()
     return Caller(org_id, session.role, user_id=user_id, family_id=family_id, email=session.email, name=session.name)
@@ -190,8 +190,8 @@ def _key_caller(token: str) -> Caller:
         return _operator(token)
     prefix, presented = api_keys.split(token)
     database = services().database
-    with database.begin() as connection:
-        key = api_keys.find(connection, prefix)
+    with database.once() as asking:
+        key = api_keys.find(asking, prefix)
     if key is None or not compare_digest(key.key_hash, presented) or key.expired:
         raise rejected()
     if key.idle:
@@ -202,8 +202,8 @@ def _key_caller(token: str) -> Caller:
 
 def _operator(token: str) -> Caller:
     prefix, presented = platform_keys.split(token)
-    with services().database.begin() as connection:
-        key = platform_keys.find(connection, prefix)
+    with services().database.once() as asking:
+        key = platform_keys.find(asking, prefix)
     if key is None or not compare_digest(key.key_hash, presented):
         raise rejected()
     return Caller("", OPERATOR, key_id=key.id)

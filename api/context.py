@@ -10,6 +10,9 @@ from flask import current_app, g
 from api.mailing import Mailer
 from api.oidc_provider import OidcProvider
 from api.platform import Platform
+from api.probe_desk import ProbeDesk
+from api.streams import Streams
+from api.summary_cache import SummaryCache
 from api.trials import Trials
 from common.broker import QueueBroker
 from common.domain.egress import EgressRules
@@ -34,7 +37,10 @@ class Services:
     egress: EgressRules
     platform: Platform
     trials: Trials
+    probes: ProbeDesk
     incident_cache: IncidentCache
+    summaries: SummaryCache
+    streams: Streams
     mailer: Mailer
     oidc: OidcProvider | None  # None: nobody logs in through a provider
 

@@ -80,7 +80,7 @@ def _request_error(error: RequestError) -> Response:
 
 def _unavailable(error: Unavailable) -> Response:
     log.get_logger().warning("dependency_away", error=str(error.__cause__ or error))
-    response = problem(503, error.code, error.message)
+    response = problem(error.status, error.code, error.message)
     response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 

@@ -24,6 +24,38 @@ EXAMPLES: Mapping[str, dict[str, Any]] = MappingProxyType(
                 {"source": "latency_ms", "op": "lt", "value": 800, "on_fail": "degraded"},
             ],
         },
+        "ProbeIn": {
+            "type": "http",
+            "target": "https://shop.example/health",
+            "timeout_seconds": 5,
+            "assertions": [{"source": "status", "op": "in", "value": ["200-299"]}],
+        },
+        "BulkIn": {
+            "mode": "each",
+            "monitors": [
+                {"type": "http", "name": "Shop", "key": "shop-home", "target": "https://shop.example/health"},
+                {"type": "tcp", "name": "Shop's database", "key": "shop-db", "target": "db.example:5432"},
+            ],
+        },
+        "MonitorSwitchIn": {"labels": {"team": "shop"}},
+        "PlanIn": {
+            "labels": {"team": "shop"},
+            "prune": True,
+            "monitors": [
+                {
+                    "key": "shop-home",
+                    "name": "Shop",
+                    "type": "http",
+                    "target": "https://shop.example/health",
+                    "labels": {"team": "shop"},
+                    "http": {"headers": {"Authorization": {"secret": None}}},
+                }
+            ],
+        },
+        "ApplyIn": {
+            "fingerprint": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "monitors": [{"key": "shop-home", "name": "Shop", "type": "http", "target": "https://shop.example/health"}],
+        },
         "ChannelIn": {"type": "webhook", "name": "Ops", "config": {"url": "https://hooks.example/tocsin"}},
         "RouteIn": {
             "name": "shop to its team",

@@ -164,6 +164,9 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
     if route.facts.get("versioned"):
         name, then = ("If-Match", "otherwise 412") if route.writes else ("If-None-Match", "then 304")
         found.append(_header(name, f"An ETag: whether the version is that one still; {then}.", {"type": "string"}))
+    if route.facts.get("media_type") == "text/event-stream":
+        said = "The id of the last event that was received; the stream goes on after it."
+        found.append(_header("Last-Event-ID", said, {"type": "string", "maxLength": 40}))
     return found
 
 
@@ -210,6 +213,8 @@ def _answer(route: Route, references: dict[type[BaseModel], Any]) -> dict[str, A
     model = route.facts.get("answer")
     if route.status == 204:
         return {"description": "Done"}
+    if media_type := route.facts.get("media_type"):
+        return {"description": "OK", "content": {media_type: {"schema": {"type": "string"}}}}
     if model is None:
         return {"description": "OK"}
     schema = references[model]
@@ -223,4 +228,7 @@ def _answer(route: Route, references: dict[type[BaseModel], Any]) -> dict[str, A
             },
         }
     headers = {"headers": {"ETag": {"$ref": "#/components/headers/ETag"}}} if route.facts.get("versioned") else {}
-    return {"description": "OK", **headers, "content": {"application/json": {"schema": schema}}}
+    content = {"application/json": {"schema": schema}}
+    if other := route.facts.get("other_media_type"):
+        content[other] = {"schema": {"type": "string"}}
+    return {"description": "OK", **headers, "content": content}

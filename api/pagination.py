@@ -45,6 +45,23 @@ def encode_number(number: int) -> str:
     return base64.urlsafe_b64encode(json.dumps(number).encode()).decode().rstrip("=")
 
 
+def encode_parts(parts: Sequence[Any]) -> str:
+    """A cursor of a list that knows more than one order."""
+    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode_parts(cursor: str) -> list[Any]:
+    """What `encode_parts` put into a cursor. Raises ValidationFailed."""
+    try:
+        parts = _decode(cursor)
+    except (ValueError, TypeError):
+        raise _bad_cursor() from None
+    if not isinstance(parts, list):
+        raise _bad_cursor()
+    return parts
+
+
 def before_id(cursor: str | None) -> tuple[datetime, str] | None:
     """The (time, id) in a cursor, None without one. Raises ValidationFailed."""
     if cursor is None:

@@ -20,7 +20,7 @@ from api.context import caller, services
 from api.routing import Routes
 from api.schemas import Body, PageQuery, Query
 from common import dead_letters, log
-from common.broker import NOTIFY_QUEUE, queue_name
+from common.broker import NOTIFY_QUEUE, probe_queue, queue_name
 from common.domain.checks import Lane
 from common.domain.errors import FieldError, Forbidden, NotFound
 from common.store import locations
@@ -119,4 +119,5 @@ def _known() -> list[str]:
         raise Forbidden("Here anybody may register, so the queues are the operator's: send a platform key.")
     with services().database.begin(caller().org_id) as connection:
         places = [name for _, name, _ in locations.list_all(connection)]
-    return [NOTIFY_QUEUE, *(queue_name(lane, place) for place in places for lane in Lane)]
+    lanes = (queue_name(lane, place) for place in places for lane in Lane)
+    return [NOTIFY_QUEUE, *lanes, *map(probe_queue, places)]

@@ -13,8 +13,12 @@ def reply(value: Any, status: int) -> Response:
     """A JSON answer; 204 has no body."""
     if status == 204:
         return Response(status=204)
-    body = json.dumps(value, default=_default, ensure_ascii=False, separators=(",", ":"))
-    return Response(body, status, content_type="application/json")
+    return Response(as_json(value), status, content_type="application/json")
+
+
+def as_json(value: Any) -> str:
+    """The value as JSON, on one line."""
+    return json.dumps(value, default=_default, ensure_ascii=False, separators=(",", ":"))
 
 
 def _default(value: Any) -> str:

@@ -35,6 +35,8 @@ class Facts(TypedDict, total=False):
     merge: bool  # the body is a JSON Merge Patch of `body`: the view gets the bare object
     query: type[Query]
     answer: type[BaseModel]
+    media_type: str  # of an answer that is no JSON
+    other_media_type: str  # of the same answer in another form, on request
     paged: bool  # the answer is a page of `answer`
     status: int
     statuses: tuple[int, ...]  # that it may answer with beside `status` and what the other facts imply

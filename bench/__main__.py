@@ -18,11 +18,14 @@ from bench.alerts import alerts
 from bench.api import api
 from bench.detect import detect
 from bench.growth import SIZES, growth, slopes
+from bench.load import load, show_load
 from bench.machine import machine
 from bench.peers import PEER_STEPS, STEPS, side_by_side
 from bench.plan import BenchError, Plan
 from bench.progress import Progress
 from bench.scenarios import MAX_LAG_P99_MS, MIN_COVERAGE, held, throughput
+from bench.streams import show as show_streams
+from bench.streams import streams
 from common.domain.errors import TocsinError
 
 _PLAIN_WIDTH = 120
@@ -76,10 +79,22 @@ def _api(plan: Plan, _steps: Sequence[int], console: Console, progress: Progress
     return {"api": found.as_json()}
 
 
+def _load(plan: Plan, _steps: Sequence[int], console: Console, progress: Progress) -> Content:
+    found = load(plan, progress)
+    show_load(console, found)
+    return {"load": found.as_json()}
+
+
 def _alerts(plan: Plan, sizes: Sequence[int], console: Console, progress: Progress) -> Content:
     found = alerts(plan, sizes, progress)
     report.show_alerts(console, found)
     return {"sizes": [size.as_json() for size in found]}
+
+
+def _streams(plan: Plan, _steps: Sequence[int], console: Console, progress: Progress) -> Content:
+    found = streams(plan, progress)
+    show_streams(console, found)
+    return {"streams": found.as_json()}
 
 
 SCENARIOS = {
@@ -89,11 +104,13 @@ SCENARIOS = {
     "detect": Scenario(_detect, (1_000,), 1, 20, 1, failure_threshold=1, flaky=50),
     "growth": Scenario(_growth, SIZES, 60, 30, 9),
     "api": Scenario(_api, (100_000,), 60, 60, 3),
+    "load": Scenario(_load, (100_000,), 60, 60, 5),
     "alerts": Scenario(_alerts, ALERT_SIZES, 60, 10, 6),
+    "streams": Scenario(_streams, (10_000,), 60, 15, 2),
 }
 
 #: What `make bench` runs: everything that docs/performance.md shows.
-ALL = ("peers", "steady", "detect", "api", "growth", "alerts")
+ALL = ("peers", "steady", "detect", "api", "load", "growth", "alerts")
 
 
 def main() -> int:
@@ -140,6 +157,7 @@ def _plan(name: str, scenario: Scenario, steps: Sequence[int], arguments: argpar
         failure_threshold=scenario.failure_threshold,
         flaky=scenario.flaky,
         notifier=scenario.flaky > 0,
+        results=arguments.results or 0,
     )
 
 
@@ -149,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--monitors", type=_numbers, help="how many; for throughput the steps, as in 3000,5000; for alerts the rules"
     )
+    parser.add_argument("--results", type=int, help="for load: how many results are stored (100 per monitor)")
     parser.add_argument("--interval", type=int, help="seconds between two checks of a monitor")
     parser.add_argument("--seconds", type=int, help="how long is measured")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (2)")

@@ -22,6 +22,9 @@ TARGETS_MS = {"read one": 10.0, "list 50": 30.0}
 _SAMPLE = "SELECT id::text FROM monitors ORDER BY random() LIMIT 500"
 _PATIENCE_S = 60.0
 
+#: (method, path, body)
+Request = tuple[str, str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -36,13 +39,17 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class ApiFindings:
-    """What came of the requests, and of the checks that ran meanwhile."""
+    """What came of the requests, and of the checks that ran meanwhile.
+
+    `late_p99_ms`: how late the client itself was to send. It is a part of the latencies, and has to be next to nothing.
+    """
 
     per_second: float
     monitors: int
     latencies: dict[str, Latency]
     statuses: dict[str, int]
     load: Measurement | None
+    late_p99_ms: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """All numbers."""
@@ -68,16 +75,22 @@ def api(plan: Plan, progress: Progress) -> ApiFindings:
         if not asked:
             raise BenchError("the API's client did not come to its end")
     found = asked[0]
-    return ApiFindings(found.per_second, plan.monitors, found.latencies, found.statuses, load)
+    return ApiFindings(found.per_second, plan.monitors, found.latencies, found.statuses, load, found.late_p99_ms)
 
 
 def ask(
-    stack: Stack, access: ApiAccess, *, seconds: float, per_second: float, mix: dict[str, int] | None = None
+    stack: Stack,
+    access: ApiAccess,
+    *,
+    seconds: float,
+    per_second: float,
+    mix: dict[str, int] | None = None,
+    requests: dict[str, list[Request]] | None = None,
 ) -> ApiFindings:
-    """Send requests for a while; what was measured."""
+    """Send requests for a while, by the weights of `mix`; of `requests` one by chance. What was measured."""
     wanted: dict[str, Any] = {
         "host": access.host, "port": access.port, "key": access.key, "per_second": per_second, "seconds": seconds,
-        "ids": stack.sample(_SAMPLE),
+        "ids": stack.sample(_SAMPLE), "requests": requests or {},
     }  # fmt: skip
     if mix is not None:
         wanted["mix"] = mix
@@ -89,7 +102,8 @@ def ask(
         raise BenchError(f"the API's client failed: {done.stderr.strip().splitlines()[-1:]}")
     told = json.loads(done.stdout)
     latencies = {name: _latency(sorted(values)) for name, values in sorted(told["latencies_ms"].items())}
-    return ApiFindings(per_second, 0, latencies, told["statuses"], None)
+    late = _latency(sorted(told["late_ms"]))
+    return ApiFindings(per_second, 0, latencies, told["statuses"], None, late.p99_ms)
 
 
 def _latency(ordered: list[float]) -> Latency:

@@ -109,6 +109,22 @@ def _api(kept: Kept) -> str:
     return _table(["", "requests", "p50", "p95", "p99", "max"], rows) + f"\nAnswers by status: {answers}.\n"
 
 
+def _load(kept: Kept) -> str:
+    found = kept["load"]
+    rows = [[name, f"{v['count']:,}", str(found["statements"][name]), *(f"{v[k]:.1f} ms" for k in
+             ("p50_ms", "p95_ms", "p99_ms"))] for name, v in found["latencies"].items()]  # fmt: skip
+    answers = ", ".join(f"{status}: {count:,}" for status, count in found["statuses"].items())
+    load = found["load"]
+    cores = ", ".join(f"{role} {used / load['seconds']:.2f}" for role, used in load["cpu_s"].items())
+    said = (
+        f"\n{found['monitors']:,} monitors at {load['interval_s']} s, {found['results']:,} results,"
+        f" {found['incidents']:,} incidents: {found['database_mb']:,.0f} MB, made in {found['seed_s']:.0f} s."
+        f" Answers by status: {answers}. Coverage of the checks meanwhile {load['coverage']:.2%}. Cores: {cores}."
+        f" The client itself was late by {found['late_p99_ms']:.1f} ms (p99).\n"
+    )
+    return _table(["", "requests", "SQL statements", "p50", "p95", "p99"], rows) + said
+
+
 def _growth(kept: Kept) -> str:
     quantities: dict[str, Callable[[Kept], float]] = {
         "start (s)": lambda s: s["start_s"],
@@ -153,6 +169,7 @@ _TABLES: dict[str, Callable[[Kept], str]] = {
     "steady": _detection,
     "detect": _detection,
     "api": _api,
+    "load": _load,
     "growth": _growth,
     "alerts": _alerts,
 }

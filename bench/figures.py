@@ -47,6 +47,10 @@ def _api(name: str, key: str) -> Callable[[Kept], float | None]:
     return lambda kept: float(kept["api"]["latencies"][name][key])
 
 
+def _loaded(name: str) -> Callable[[Kept], float | None]:
+    return lambda kept: float(kept["load"]["latencies"][name]["p95_ms"])
+
+
 def _alerts(read: Callable[[Kept], float | None]) -> Callable[[Kept], float | None]:
     """Of the middle size, the one that has deliveries."""
 
@@ -80,6 +84,10 @@ FIGURES: dict[str, list[Figure]] = {
         Figure("read one p95 (ms)", _api("read one", "p95_ms")),
         Figure("list 50 p95 (ms)", _api("list 50", "p95_ms")),
         Figure("change p95 (ms)", _api("change", "p95_ms")),
+    ],
+    "load": [
+        Figure(f"{name} p95 (ms)", _loaded(name))
+        for name in ("read a monitor", "list 50", "list by words", "incidents by words", "summary by team")
     ],
     "alerts": [
         Figure("alerts to incidents /s", _alerts(lambda s: float(s["incidents"]["alerts_per_s"])), more_is_better=True),

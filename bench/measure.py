@@ -137,7 +137,7 @@ def _read(stack: Stack, pids: dict[str, int]) -> _Reading:
 def _due(stack: Stack, plan: Plan, start_s: int, end_s: int) -> int:
     """How many slots lie in the window: each monitor's own, computed as the scheduler does."""
     interval_ms = plan.interval_s * 1000
-    rows = stack.database.execute("SELECT id::text FROM monitors").fetchall()
+    rows = stack.database.execute("SELECT id::text FROM monitors WHERE enabled AND deleted_at IS NULL").fetchall()
     return sum(slots_between(start_s * 1000, end_s * 1000, interval_ms, phase_ms(row[0], interval_ms)) for row in rows)
 
 

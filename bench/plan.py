@@ -23,3 +23,5 @@ class Plan:
     #: So many of the monitors watch a path of their own that can be made to fail.
     flaky: int = 0
     notifier: bool = False
+    #: Results of the past, where the scenario makes some.
+    results: int = 0

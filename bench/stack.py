@@ -83,7 +83,7 @@ class Stack:
         self._database_url = urls.database_url
         self.metrics_dir.mkdir()
         self._port = _free_port()
-        settings = load_settings(
+        self.settings = settings = load_settings(
             {},
             database_url=SecretStr(urls.database_url),
             redis_url=SecretStr(urls.redis_url),

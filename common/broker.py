@@ -20,7 +20,7 @@ import uvloop
 from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.common import dq_name
-from dramatiq.errors import DecodeError
+from dramatiq.errors import ConnectionClosed, DecodeError
 from dramatiq.middleware import Middleware, Retries
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -40,12 +40,13 @@ BATCH_SIZE = 100
 
 NOTIFY_QUEUE = "notify"
 DELIVER_ACTOR = "deliver"
+PROBE_ACTOR = "probe"
 
 _LANE_QUEUES = MappingProxyType({Lane.FAST: "checks", Lane.SLOW: "slow", Lane.URGENT: "urgent"})
 _CHECK_ACTORS = MappingProxyType({Lane.FAST: "check_fast", Lane.SLOW: "check_slow", Lane.URGENT: "check_urgent"})
 
 #: Messages that one process holds of each lane; a thread stands ready for every one of them.
-PREFETCH = MappingProxyType({"checks": 48, "slow": 64, "urgent": 16, NOTIFY_QUEUE: 32})
+PREFETCH = MappingProxyType({"checks": 48, "slow": 64, "urgent": 16, "probes": 8, NOTIFY_QUEUE: 32})
 
 _POLL_MS = 50
 _DELAYED_POLL_MS = 1000
@@ -55,6 +56,13 @@ HEARTBEAT_TIMEOUT_MS = 15_000
 
 #: Out of a million commands: every one cleans up. Only the scheduler's reaper asks for that.
 _ALWAYS = 1_000_000
+
+#: Of a message that was fetched the body must stay: it may be put back.
+_WITHDRAW = """
+if redis.call('lrem', KEYS[1], 1, ARGV[1]) > 0 then
+  redis.call('hdel', KEYS[2], ARGV[1])
+end
+"""
 
 #: How long what still runs on a loop may take to end when it is told to.
 _END_TASKS_S = 1.0
@@ -78,6 +86,11 @@ class Batch:
 def queue_name(lane: Lane, location: str) -> str:
     """The queue of a lane at a location."""
     return f"{_LANE_QUEUES[lane]}.{location}"
+
+
+def probe_queue(location: str) -> str:
+    """The queue of a location's probes that somebody waits for."""
+    return f"probes.{location}"
 
 
 def actor_name(lane: Lane) -> str:
@@ -125,15 +138,46 @@ async def _end_tasks() -> None:
 class _Consumer(_RedisConsumer):
     """Dramatiq's consumer, except that garbage is set aside instead of stopping the queue, and that it can drain."""
 
+    _is_fresh = True
+
     def __next__(self) -> Any:
+        if self._is_fresh:
+            self._take_back()
         if self.broker.draining and not self.queue_name.endswith(".DQ"):
             self.prefetch = 0  # the delayed queue's consumer goes on: its polls are our heartbeat
         try:
-            return super().__next__()  # type: ignore[no-untyped-call]
+            message = super().__next__()  # type: ignore[no-untyped-call]
         except DecodeError as error:
             telemetry.MESSAGES_REFUSED.labels(self.queue_name).inc()
             self._set_aside(error.data)
             return None
+        if message is not None:
+            self.broker.in_hand(self.queue_name).add(message.options["redis_message_id"])
+        return message
+
+    def _take_back(self) -> None:
+        """A consumer begins anew after every error: whatever the last one was sent in vain goes back first."""
+        try:
+            self.broker.take_back(self.queue_name)
+        except redis.RedisError as error:
+            raise _try_again(error) from None
+        self._is_fresh = False
+
+    def ack(self, message: Any) -> None:
+        """Say that a message is done; raises ConnectionClosed when Redis does not take it, whatever its reason."""
+        try:
+            super().ack(message)  # type: ignore[no-untyped-call]
+        except redis.RedisError as error:
+            raise _try_again(error) from None
+        self.broker.in_hand(self.queue_name).discard(message.options["redis_message_id"])
+
+    def nack(self, message: Any) -> None:
+        """Set a message aside; raises ConnectionClosed as `ack` does."""
+        try:
+            super().nack(message)  # type: ignore[no-untyped-call]
+        except redis.RedisError as error:
+            raise _try_again(error) from None
+        self.broker.in_hand(self.queue_name).discard(message.options["redis_message_id"])
 
     def _set_aside(self, body: bytes) -> None:
         # Only Redis knows the id under which the body is stored; this is rare enough to look for it.
@@ -144,6 +188,12 @@ class _Consumer(_RedisConsumer):
                 broker.do_nack(self.queue_name, message_id)
 
 
+def _try_again(error: redis.RedisError) -> ConnectionClosed:
+    # Dramatiq repeats only what a lost connection has prevented; after a timeout, or when Redis is full, it would leave
+    # the message held by us until we end.
+    return ConnectionClosed(error)  # type: ignore[no-untyped-call]
+
+
 class QueueBroker(RedisBroker):
     """Dramatiq's Redis broker with our prefetch and polling per queue.
 
@@ -151,6 +201,24 @@ class QueueBroker(RedisBroker):
     """
 
     draining = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._in_hand: dict[str, set[str]] = {}
+
+    def in_hand(self, queue_name: str) -> set[str]:
+        """Which messages of a queue this process works on, by the ids that Redis knows them by."""
+        return self._in_hand.setdefault(queue_name, set())
+
+    def take_back(self, queue_name: str) -> None:
+        """Put back what Redis says we hold and we do not: the answer that brought it was lost on its way to us."""
+        if queue_name.endswith(".DQ"):
+            self.in_hand(queue_name).clear()  # with its consumer Dramatiq forgets all that is delayed
+        ours = set(self.in_hand(queue_name))  # first: what is acknowledged meanwhile is not lost
+        held: Any = self.client.smembers(f"{self.namespace}:__acks__.{self.broker_id}.{queue_name}")
+        lost = {message_id.decode() for message_id in held} - ours
+        if lost:
+            self.do_requeue(queue_name, *lost)
 
     @property
     def consumer_class(self) -> type[_Consumer]:
@@ -181,7 +249,7 @@ def make_broker(
     client = redis.Redis.from_url(
         redis_url, retry=Retry(NoBackoff(), 0), socket_timeout=10, socket_connect_timeout=5, health_check_interval=15
     )
-    return QueueBroker(  # type: ignore[no-untyped-call]
+    return QueueBroker(
         client=client,
         namespace="tocsin",
         middleware=[*middleware, Retries(max_retries=max_retries, min_backoff=1000, max_backoff=15_000)],
@@ -250,6 +318,30 @@ def enqueue_notifications(broker: QueueBroker, ids: Sequence[str]) -> None:
         _enqueue(broker, dramatiq.Message(NOTIFY_QUEUE, DELIVER_ACTOR, (payload,), {}, {}))
 
 
+def enqueue_probe(broker: QueueBroker, location: str, probe_id: str) -> str:
+    """Have a worker of the location look at a question (common.probe_requests); what to withdraw the message by."""
+    payload = {"v": VERSION, "p": probe_id}
+    message = _enqueue(broker, dramatiq.Message(probe_queue(location), PROBE_ACTOR, (payload,), {}, {}))
+    return str(message.options["redis_message_id"])
+
+
+def decode_probe(payload: Any) -> str:
+    """The id in such a message; raises UnreadableMessage for anything else."""
+    try:
+        if payload["v"] not in READABLE_VERSIONS:
+            raise UnreadableMessage(f"message version {payload['v']} is not readable by this version")
+        return str(payload["p"])
+    except (KeyError, TypeError) as error:
+        raise UnreadableMessage(f"not a question for a probe: {error!r}") from error
+
+
+def withdraw_probe(broker: QueueBroker, location: str, message_id: str) -> None:
+    """Take such a message out of its queue, if it is still there: without a worker nobody else ever would."""
+    key = f"{broker.namespace}:{probe_queue(location)}"
+    script = broker.client.register_script(_WITHDRAW)
+    guarded(lambda: script(keys=[key, f"{key}.msgs"], args=[message_id]))
+
+
 def backlog(broker: QueueBroker, queue: str) -> int:
     """Messages of a queue that wait to be fetched; with a reaper this also takes over what dead workers held."""
 
@@ -278,8 +370,8 @@ def guarded(call: Callable[[], T]) -> T:
         raise Unavailable("The queue (Redis) cannot be reached.") from error
 
 
-def _enqueue(broker: QueueBroker, message: dramatiq.Message[Any]) -> None:
-    guarded(lambda: broker.enqueue(message))
+def _enqueue(broker: QueueBroker, message: dramatiq.Message[Any]) -> dramatiq.Message[Any]:
+    return guarded(lambda: broker.enqueue(message))
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:

@@ -14,6 +14,7 @@ from common.store import platform_keys
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     help="The operator's keys: they manage organizations, and their alerts go to every organization that wants them.",
 )
 

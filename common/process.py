@@ -87,7 +87,7 @@ def main(role: str, run: Callable[[Settings, threading.Event], int]) -> int:
         settings = load_settings()
         log.configure(role, level=settings.log_level, style=settings.log_format)
         if settings.metrics_dir is None:
-            _serve_metrics(settings.metrics_port)
+            _serve_metrics(settings)
         _calm_collector()
         return run(settings, stop_on_signals())
     except (SettingsError, StackError) as error:
@@ -95,9 +95,10 @@ def main(role: str, run: Callable[[Settings, threading.Event], int]) -> int:
         return 2
 
 
-def _serve_metrics(port: int) -> None:
+def _serve_metrics(settings: Settings) -> None:
+    port = settings.metrics_port
     try:
-        telemetry.serve(port)
+        telemetry.serve(port, settings.bind)
     except OSError as error:
         raise SettingsError(f"TOCSIN_METRICS_PORT: cannot listen on port {port}: {error.strerror}") from None
 

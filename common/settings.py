@@ -40,6 +40,9 @@ SECRET_FIELDS = (
     "deadman_url",
 )
 
+#: What commands that talk to an API go by (ClientSettings): no role's settings, and no role gets them.
+CLIENT_VARIABLES = ("TOCSIN_URL", "TOCSIN_API_KEY", "TOCSIN_API_KEY_FILE")
+
 #: Characters that these need at least.
 _LEAST_LENGTH = {"jwt_key": 32, "admin_password": 12}
 
@@ -97,6 +100,13 @@ class Settings(BaseModel):
     )
     api_workers: int = Field(1, ge=1, le=64, alias="TOCSIN_API_WORKERS", description="API processes under gunicorn.")
     api_threads: int = Field(8, ge=1, le=128, alias="TOCSIN_API_THREADS", description="Threads per API process.")
+    streams: int = Field(
+        1_000,
+        ge=0,
+        le=20_000,
+        alias="TOCSIN_STREAMS",
+        description="Open event streams (GET /v1/stream) per API process; beyond it 503.",
+    )
     location: str = Field("local", alias="TOCSIN_LOCATION", description="Where this worker stands; its queues' name.")
     egress: Literal["internal", "public"] = Field(
         "internal",
@@ -233,6 +243,20 @@ class Settings(BaseModel):
     )
     result_retention_days: int = Field(
         30, ge=1, le=3650, alias="TOCSIN_RESULT_RETENTION_DAYS", description="How long results are kept."
+    )
+    rollup_retention_days: int = Field(
+        400,
+        ge=2,
+        le=3650,
+        alias="TOCSIN_ROLLUP_RETENTION_DAYS",
+        description="How long uptime and latency are kept by hours and days. They go by whole months.",
+    )
+    fine_rollup_retention_days: int = Field(
+        7,
+        ge=2,
+        le=3650,
+        alias="TOCSIN_FINE_ROLLUP_RETENTION_DAYS",
+        description="How long uptime and latency are kept by five minutes.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", alias="TOCSIN_LOG_LEVEL", description="Least level that is logged."
@@ -530,7 +554,7 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
     for variable, text in environ.items():
         target = _variable_of(variable)
         if target is None:
-            if variable.startswith("TOCSIN_"):
+            if variable.startswith("TOCSIN_") and variable not in CLIENT_VARIABLES:
                 problems.append(f"{variable}: no such setting")
         elif text != "":
             if VARIABLES[target] in values:
@@ -553,9 +577,46 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
     return settings
 
 
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """By what commands find their API; url and api_key are empty where they are not given."""
+
+    url: str
+    api_key: str = field(repr=False)
+    data_dir: Path
+    config_dir: Path
+
+
+def client_settings(environ: Mapping[str, str] | None = None) -> ClientSettings:
+    """What the environment says of the API to talk to. Raises SettingsError."""
+    environ = os.environ if environ is None else environ  # noqa: TID251 - the one reader
+    key, key_file = environ.get("TOCSIN_API_KEY", ""), environ.get("TOCSIN_API_KEY_FILE", "")
+    if key and key_file:
+        raise SettingsError("TOCSIN_API_KEY: set only one of TOCSIN_API_KEY and TOCSIN_API_KEY_FILE")
+    try:
+        key = _read_secret(key_file) if key_file else key
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"TOCSIN_API_KEY_FILE: cannot use {key_file}: {said}") from None
+    data_dir = Path(environ.get("TOCSIN_DATA_DIR") or _default_data_dir())
+    return ClientSettings(environ.get("TOCSIN_URL", ""), key.strip(), data_dir, _config_dir(environ, data_dir))
+
+
+def _config_dir(environ: Mapping[str, str], data_dir: Path) -> Path:
+    # By the XDG base directory specification a relative path counts as none.
+    base = Path(environ.get("XDG_CONFIG_HOME", ""))
+    if base.is_absolute():
+        return base / "tocsin"
+    try:
+        return Path(environ.get("HOME") or "~").expanduser() / ".config" / "tocsin"
+    except RuntimeError:  # a user without a home, as in containers
+        return data_dir / "client"
+
+
 def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
     """The environment of a role's process that `tocsin up` starts: ours, with these settings put in."""
-    environ = {name: value for name, value in os.environ.items() if _variable_of(name) is None}  # noqa: TID251
+    given = os.environ.items()  # noqa: TID251
+    environ = {name: value for name, value in given if _variable_of(name) is None and name not in CLIENT_VARIABLES}
     for variable, name in VARIABLES.items():
         value = getattr(settings, name)
         if isinstance(value, SecretStr):

@@ -30,6 +30,7 @@ DISPATCH_LAG = Histogram(
     "tocsin_dispatch_lag_seconds", "Due slot to its message being in the queue.", buckets=_LAG_BUCKETS
 )
 QUEUE_DEPTH = Gauge("tocsin_queue_depth", "Messages waiting, by queue.", ["queue"], multiprocess_mode="mostrecent")
+ROLLUP_DURATION = Histogram("tocsin_rollup_seconds", "Making one bucket of rollups.", ["level"], buckets=_CHECK_BUCKETS)
 DEAD_LETTERS = Gauge("tocsin_dead_letters", "Messages set aside, by queue.", ["queue"], multiprocess_mode="mostrecent")
 
 # Worker
@@ -38,6 +39,7 @@ CHECK_DURATION = Histogram("tocsin_check_duration_seconds", "Duration of one pro
 SCHEDULING_LAG = Histogram("tocsin_scheduling_lag_seconds", "Due slot to the start of its probe.", buckets=_LAG_BUCKETS)
 CHECKS_LATE = Counter("tocsin_checks_late_total", "Checks dropped because their deadline had passed.")
 CHECKS_SPILLED = Counter("tocsin_checks_spilled_total", "Checks moved to the slow lane while their probe still ran.")
+PROBES_ASKED = Counter("tocsin_probes_asked_total", "Probes that somebody waited for.", ["outcome"])
 MESSAGES_REFUSED = Counter("tocsin_messages_refused_total", "Queue messages that could not be read.", ["queue"])
 WRITER_BATCH = Histogram("tocsin_writer_batch_size", "Results in one commit.", buckets=_BATCH_BUCKETS)
 WRITER_COMMIT = Histogram("tocsin_writer_commit_seconds", "Duration of one commit.", buckets=_CHECK_BUCKETS)
@@ -71,15 +73,17 @@ PLATFORM_ROUTES = Gauge(
 PLATFORM_REFRESH = Histogram(
     "tocsin_platform_refresh_seconds", "Reading changed routes and building the index.", buckets=_CHECK_BUCKETS
 )
+STREAMS = Gauge("tocsin_streams", "Open event streams.", multiprocess_mode="livesum")
+STREAMS_ENDED = Counter("tocsin_streams_ended_total", "Event streams that ended.", ["why"])
 
 # Every role
 LOOP_ERRORS = Counter("tocsin_loop_errors_total", "Steps of a background loop that failed.", ["loop"])
 
 
-def serve(port: int) -> None:
-    """Serve this process's metrics on this port; 0 serves none."""
+def serve(port: int, address: str) -> None:
+    """Serve this process's metrics on this port of an address; 0 serves none."""
     if port:
-        start_http_server(port)
+        start_http_server(port, address)
 
 
 def registry(*, shared: bool) -> CollectorRegistry:

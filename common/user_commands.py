@@ -18,7 +18,9 @@ from common.operating import transaction
 from common.passwords import NONE
 from common.store import accounts, identities, members, operated_users, password_resets, tokens
 
-app = typer.Typer(no_args_is_help=True, help="People: made, listed, disabled, helped to a new password.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="People: made, listed, disabled, helped to a new password."
+)
 
 #: A first token is handed over by people, who may be asleep.
 _FIRST_LIFETIME = timedelta(days=1)

@@ -1,10 +1,12 @@
-"""`tocsin seed`: fill an installation with made organizations, channels and routes, to try out what size does to it."""
+"""`tocsin seed`: fill an installation with made data, to try out what size does to it.
+
+Either organizations with channels and routes, or (with --monitors) monitors of one organization with their past.
+"""
 
 from __future__ import annotations
 
 import sys
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -14,15 +16,14 @@ from common.clock import monotonic_s
 from common.domain.errors import StackError
 from common.keys import with_keys
 from common.operating import transaction
+from common.seed.fill import fill, refuse_wrong
 from common.seed.plant import plant
 from common.seed.universe import CHANNELS_PER_ROUTE, ORGANIZATIONS, ROUTES, Plan, Universe
+from common.seed.watched import NOWHERE, WatchPlan
 from common.settings import load_settings
 from common.store import seeding
 from common.store.engine import Connection
 from common.vault import Vault
-
-#: The port of the discard service: nobody listens there.
-_NOWHERE = "http://127.0.0.1:9"
 
 
 def seed(  # noqa: PLR0913 - the options of a command
@@ -33,10 +34,32 @@ def seed(  # noqa: PLR0913 - the options of a command
     channels_per_route: Annotated[int, typer.Option(help="How many channels each route leads to.")] = (
         CHANNELS_PER_ROUTE
     ),
-    endpoint: Annotated[str, typer.Option(help="Where the channels' webhooks go (a path of its own each).")] = _NOWHERE,
+    endpoint: Annotated[str, typer.Option(help="Where the channels' webhooks go (a path of its own each).")] = NOWHERE,
+    monitors: Annotated[
+        int, typer.Option(help="Instead, make so many monitors in one organization; --endpoint says what they watch.")
+    ] = 0,
+    results: Annotated[int, typer.Option(help="How many results they have, 0 for 100 each.")] = 0,
+    incidents: Annotated[
+        int, typer.Option(help="How many of their incidents are over, -1 for one in five monitors.")
+    ] = -1,
+    days: Annotated[int, typer.Option(help="How far the results reach back.")] = 7,
+    interval: Annotated[int, typer.Option(help="Seconds between two checks of a monitor.")] = 60,
+    organization: Annotated[str, typer.Option(help="Whose the monitors are, by name or id; the first one's.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Add it to an installation that holds data.")] = False,
 ) -> None:
-    """Make organizations with channels and routes, of which every alert of their kind concerns 1 to 10."""
+    """Make organizations with channels and routes, of which every alert of their kind concerns 1 to 10.
+
+    With --monitors: monitors with results, outages and incidents instead, all in one organization.
+    """
+    if monitors:
+        over = monitors // 5 if incidents < 0 else incidents
+        fill(
+            WatchPlan(seed, monitors, results or 100 * monitors, over, days, interval),
+            organization,
+            endpoint,
+            force=force,
+        )
+        return
     plan = Plan(seed, organizations, routes, channels_per_route)
     began_s = monotonic_s()
     with transaction("seed") as connection:
@@ -56,11 +79,7 @@ def seed(  # noqa: PLR0913 - the options of a command
 
 
 def _refuse(connection: Connection, plan: Plan, endpoint: str, *, force: bool) -> None:
-    problem = plan.problem()
-    if problem is not None:
-        raise StackError(problem)
-    if urlsplit(endpoint).scheme not in ("http", "https") or not urlsplit(endpoint).hostname:
-        raise StackError("--endpoint must be an http(s) URL")
+    refuse_wrong(plan.problem(), endpoint)
     present = {} if force else seeding.present(connection)
     if present:
         found = ", ".join(f"{count:,} {kind}" for kind, count in present.items())

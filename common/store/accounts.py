@@ -16,6 +16,7 @@ from uuid_utils import uuid7
 
 from common.store import api_keys, locations
 from common.store.engine import Connection
+from common.store.once import Asks
 
 # Everyone who may log in with this address, one row per organization, the oldest membership first.
 _BY_EMAIL = "SELECT user_id::text, password_hash, disabled, org_id::text, role FROM auth_user_by_email(%(email)s)"
@@ -80,6 +81,8 @@ _ADD_MEMBERSHIP = "INSERT INTO memberships (org_id, user_id, role) VALUES (%(org
 
 _ITS_MONITORS = "monitor_no IN (SELECT monitor_no FROM monitors WHERE org_id = %(org_id)s)"
 
+_ROLLED_UP = ("rollups_5m", "rollups_hour", "rollups_day", "health_changes", "watch_changes")
+
 # Everything of one organization, as tocsin_owner, in the order that the services write in: the votes first, since who
 # has them opens and resolves incidents; the outbox before the ledger that the relay makes of it; a notification is
 # locked before its attempts, since who settles it adds one. Users go with their last organization.
@@ -92,6 +95,7 @@ _REMOVE = (
     "DELETE FROM notifications WHERE org_id = %(org_id)s",
     "DELETE FROM reminders WHERE org_id = %(org_id)s",
     "DELETE FROM alerts WHERE org_id = %(org_id)s",
+    "DELETE FROM alert_ends WHERE org_id = %(org_id)s",
     "DELETE FROM incident_events WHERE org_id = %(org_id)s",
     "DELETE FROM incidents WHERE org_id = %(org_id)s",
     "DELETE FROM route_cooldowns WHERE org_id = %(org_id)s",
@@ -100,6 +104,7 @@ _REMOVE = (
     "DELETE FROM channels WHERE org_id = %(org_id)s",
     f"DELETE FROM results WHERE {_ITS_MONITORS}",
     f"DELETE FROM result_details WHERE {_ITS_MONITORS}",
+    *(f"DELETE FROM {table} WHERE {_ITS_MONITORS}" for table in _ROLLED_UP),
     "DELETE FROM monitors WHERE org_id = %(org_id)s",
     "DELETE FROM refresh_tokens WHERE org_id = %(org_id)s",
     "DELETE FROM idempotency_keys WHERE org_id = %(org_id)s",
@@ -161,7 +166,7 @@ def logins(connection: Connection, email: str) -> list[Login]:
     return [Login(*row) for row in connection.exec_driver_sql(_BY_EMAIL, {"email": email})]
 
 
-def session(connection: Connection, *, user_id: str, org_id: str, family_id: str) -> Session | None:
+def session(connection: Asks, *, user_id: str, org_id: str, family_id: str) -> Session | None:
     """The session behind an access token, None when it was revoked, or its user disabled or removed."""
     keys = {"user_id": user_id, "org_id": org_id, "family_id": family_id}
     row = connection.exec_driver_sql(_SESSION, keys).first()

@@ -17,6 +17,7 @@ from uuid_utils import uuid7
 from common.domain.errors import NotFound
 from common.store.engine import Connection
 from common.store.keyset import BEGINNING
+from common.store.once import Asks
 
 MARK = "tcs_"
 
@@ -107,7 +108,7 @@ def add(connection: Connection, key: NewKey) -> dict[str, Any]:
     return dict(connection.exec_driver_sql(_ADD, parameters).mappings().one())
 
 
-def find(connection: Connection, prefix: str) -> StoredKey | None:
+def find(connection: Asks, prefix: str) -> StoredKey | None:
     """The key with this prefix unless it is revoked; needs no organization. The caller compares the hash."""
     row = connection.exec_driver_sql(_BY_PREFIX, {"prefix": prefix}).first()
     if row is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import set_json_loads
+from pydantic_core import from_json
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
@@ -17,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from common.clock import monotonic_s
 from common.domain.errors import Contended, Unavailable
+from common.store.once import Once
 
 __all__ = ["Connection", "Database", "DatabaseRole", "Listener", "Trouble", "classify", "commit_durably", "now_s"]
 
@@ -53,6 +57,9 @@ _TROUBLE: dict[str, Trouble] = {
 
 _URL_DRIVER = "postgresql+psycopg"
 
+#: What an organization's id consists of; "" is none.
+_ORG_ID = re.compile(r"[0-9A-Fa-f-]*")
+
 #: A connection that was not used for so long is asked whether it is still one. When it was used last is in its info.
 _IDLE_S = 1.0
 _USED_S = "used_s"
@@ -76,6 +83,7 @@ class Database:
 
     `pool_size` is the hard limit: a caller waits up to `pool_timeout_s` for one, then gets Unavailable. Without
     `durable`, a commit may be lost if the server crashes within the next half second, unless `commit_durably` asks.
+    With `custom_plans` each execution is planned for its own values, prepared or not.
     """
 
     def __init__(  # noqa: PLR0913 - each is a limit that a service sets by name
@@ -88,6 +96,7 @@ class Database:
         statement_timeout_s: float = 30.0,
         pool_timeout_s: float = 5.0,
         durable: bool = True,
+        custom_plans: bool = False,
     ) -> None:
         self._role = role
         self._shared = threading.local()  # .open: (organization, connection) of this thread's shared transaction
@@ -98,6 +107,8 @@ class Database:
             hide_parameters=True,  # an error's text goes into logs, and parameters may be secrets
             pool_timeout=pool_timeout_s,
             pool_recycle=1800,
+            # Not what it says: `_begin` begins a transaction together with its role, which saves a round trip.
+            isolation_level="AUTOCOMMIT",
             connect_args={
                 "application_name": f"tocsin {application}",
                 "connect_timeout": 5,
@@ -107,12 +118,14 @@ class Database:
                 "tcp_user_timeout": 20000,
                 "options": f"-c statement_timeout={int(statement_timeout_s * 1000)} -c lock_timeout=10000"
                 " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
-                f" -c synchronous_commit={'on' if durable else 'off'}",
+                f" -c synchronous_commit={'on' if durable else 'off'}"
+                f" -c plan_cache_mode={'force_custom_plan' if custom_plans else 'auto'}",
             },
         )
+        event.listen(self._engine, "connect", _read_json_fast)
         event.listen(self._engine, "checkin", _note_use)
         event.listen(self._engine, "checkout", self._prove_alive)
-        event.listen(self._engine, "begin", self._take_role)
+        event.listen(self._engine, "begin", self._begin)
 
     def _prove_alive(self, raw: Any, record: Any, _proxy: object) -> None:
         # One that was in use a moment ago need not be asked: a round trip less for every transaction under load.
@@ -124,14 +137,17 @@ class Database:
             # The others are as old: SQLAlchemy gives us a new one and forgets them.
             raise InvalidatePoolError from error
 
-    def _take_role(self, connection: Connection) -> None:
-        # One round trip for role and organization; both end with the transaction, so a pool or proxy may share it.
-        org_id = connection.get_execution_options().get("org_id", "")
-        cursor = connection.connection.cursor()
-        cursor.execute(
-            "SELECT set_config('role', %s, true), set_config('app.org_id', %s, true)", (self._role.value, str(org_id))
+    def _begin(self, connection: Connection) -> None:
+        raw: Any = connection.connection.driver_connection
+        raw.execute(self._beginning(str(connection.get_execution_options().get("org_id", ""))))
+
+    def _beginning(self, org_id: str) -> str:
+        """A transaction with role and organization; both end with it, so a pool or proxy may share the connection."""
+        if not _ORG_ID.fullmatch(org_id):
+            raise ValueError("not an organization's id")  # it is a part of the text
+        return (
+            f"BEGIN; SELECT set_config('role', '{self._role.value}', true), set_config('app.org_id', '{org_id}', true)"
         )
-        cursor.close()
 
     @contextmanager
     def begin(self, org_id: str = "") -> Iterator[Connection]:
@@ -141,16 +157,15 @@ class Database:
         when the database cannot be reached and Contended when another transaction won. Within `share` it is a
         savepoint of the shared one.
         """
-        try:
-            with self._transaction(org_id) as connection:
-                yield connection
-        except (DBAPIError, PoolTimeout, psycopg.Error) as error:  # the last from _take_role, which has no wrapper
-            trouble = classify(error)
-            if trouble is Trouble.AWAY:
-                raise Unavailable("The database cannot be reached.") from error
-            if trouble is Trouble.RACE:
-                raise Contended("The database is busy with a conflicting change.") from error
-            raise
+        with _translated(), self._transaction(org_id) as connection:
+            yield connection
+
+    @contextmanager
+    def once(self, org_id: str = "") -> Iterator[Once]:
+        """What takes small questions, each a transaction in one round trip. Raises as `begin` does."""
+        with _translated(), self._engine.connect() as connection:
+            raw: Any = connection.connection.driver_connection
+            yield Once(raw, self._beginning(org_id))
 
     @contextmanager
     def share(self, org_id: str = "") -> Iterator[Connection]:
@@ -185,6 +200,24 @@ class Database:
         """A connection of one's own outside the pool, in autocommit: for LISTEN."""
         dialect_args, dialect_kwargs = self._engine.dialect.create_connect_args(self._engine.url)
         return psycopg.connect(*dialect_args, **dialect_kwargs, autocommit=True, connect_timeout=5)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (DBAPIError, PoolTimeout, psycopg.Error) as error:  # the last from what has no wrapper of SQLAlchemy's
+        trouble = classify(error)
+        if trouble is Trouble.AWAY:
+            raise Unavailable("The database cannot be reached.") from error
+        if trouble is Trouble.RACE:
+            raise Contended("The database is busy with a conflicting change.") from error
+        raise
+
+
+def _read_json_fast(raw: Any, _record: object) -> None:
+    # A page of monitors holds hundreds of small documents; Python's own reader takes several times as long.
+    set_json_loads(from_json, raw)
 
 
 def _note_use(_raw: object, record: Any) -> None:

@@ -199,17 +199,26 @@ def alter_all(connection: Connection, alterations: Sequence[Alteration]) -> set[
     return changed
 
 
-def close_for_monitor(
-    connection: Connection, *, monitor_no: int, cause: Mapping[str, str], config_floor: int, deed: Deed
+def close_for_monitors(
+    connection: Connection, floors: Mapping[int, int], *, cause: Mapping[str, str], deed: Deed
 ) -> None:
-    """Resolve a monitor's open incident because it was paused or deleted, and start its votes and state over."""
-    votes.lock(connection, [monitor_no])
-    facts = votes.lock_states(connection, [monitor_no])[monitor_no]
-    votes.reset(connection, monitor_no=monitor_no, config_floor=config_floor)
-    if facts.open_incident is not None:
-        closing = by_hand(facts.open_incident, EventType.RESOLVED, deed, cause)
-        alter_all(connection, [replace(closing, status=Status.RESOLVED, cause=cause)])
-    votes.save_states(connection, [votes.StateUpdate(monitor_no, State(), None, None, to_ms(deed.at))])
+    """Resolve the open incidents of monitors that were paused or deleted, and start their votes and states over.
+
+    `floors` are {monitor_no: the config_version from which on results count}.
+    """
+    numbers = sorted(floors)
+    votes.lock(connection, numbers)
+    facts = votes.lock_states(connection, numbers)
+    votes.reset(connection, floors)
+    closings = (
+        by_hand(fact.open_incident, EventType.RESOLVED, deed, cause)
+        for fact in facts.values()
+        if fact.open_incident is not None
+    )
+    alter_all(connection, [replace(closing, status=Status.RESOLVED, cause=cause) for closing in closings])
+    at_ms = to_ms(deed.at)
+    votes.save_states(connection, [votes.StateUpdate(number, State(), None, None, at_ms) for number in numbers])
+    votes.rest(connection, numbers, resting=True)
 
 
 def by_hand(incident_id: str, type_: EventType, deed: Deed, data: Mapping[str, Any]) -> Alteration:

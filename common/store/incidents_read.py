@@ -38,6 +38,12 @@ SELECT {DOCUMENT}, i.postmortem, {_BESIDE} FROM incidents i {_BESIDE_TABLES}
  WHERE i.org_id = %(org_id)s AND i.id = %(id)s
 """
 
+# Some by their ids, as a list shows them.
+_THESE = f"""
+SELECT i.opened_at, i.id::text, {DOCUMENT}, {_BESIDE} FROM incidents i {_BESIDE_TABLES}
+ WHERE i.org_id = %(org_id)s AND i.id = ANY(%(ids)s::uuid[])
+"""
+
 # A page; newest first.
 _LIST = f"""
 SELECT i.opened_at, i.id::text, {DOCUMENT}, {_BESIDE}
@@ -65,14 +71,18 @@ SELECT n.incident_id::text, n.status, count(*) FROM notifications n
 """
 
 _EXISTS = "SELECT 1 FROM incidents WHERE org_id = %(org_id)s AND id = %(id)s"
-# The timeline from a version on, with the names of those who still belong to the organization.
-_EVENTS = """
-SELECT e.id::text, e.type, e.at, e.actor, COALESCE(NULLIF(u.name, ''), u.email, k.name) AS actor_name, e.data, e.seq,
-       e.version
-  FROM incident_events e
-  LEFT JOIN users u ON u.id = CASE WHEN e.actor ~ '^user:[0-9a-f-]{36}$' THEN substr(e.actor, 6)::uuid END
-  LEFT JOIN api_keys k ON k.org_id = e.org_id
-                      AND k.id = CASE WHEN e.actor ~ '^api-key:[0-9a-f-]{36}$' THEN substr(e.actor, 9)::uuid END
+#: An event of the timeline as people read it, with the name of whoever did it and still belongs to the organization.
+EVENT = """
+e.id::text, e.type, e.at, e.actor, COALESCE(NULLIF(u.name, ''), u.email, k.name) AS actor_name, e.data, e.seq, e.version
+"""
+EVENT_ACTORS = """
+LEFT JOIN users u ON u.id = CASE WHEN e.actor ~ '^user:[0-9a-f-]{36}$' THEN substr(e.actor, 6)::uuid END
+LEFT JOIN api_keys k ON k.org_id = e.org_id
+                    AND k.id = CASE WHEN e.actor ~ '^api-key:[0-9a-f-]{36}$' THEN substr(e.actor, 9)::uuid END
+"""
+# The timeline from a version on.
+_EVENTS = f"""
+SELECT {EVENT} FROM incident_events e {EVENT_ACTORS}
  WHERE e.org_id = %(org_id)s AND e.incident_id = %(incident_id)s AND e.version > %(after)s
  ORDER BY e.version LIMIT %(limit)s
 """
@@ -170,12 +180,13 @@ def list_page(
 ) -> list[Row]:
     """Newest first, after the row whose cursor `before` is."""
     parameters = _parameters(wanted or IncidentFilter(), before, limit)
-    rows = connection.exec_driver_sql(_LIST, {**parameters, "org_id": org_id}).all()
-    told = _deliveries(connection, org_id, [row[1] for row in rows])
-    return [
-        Row(opened_at, id_, document, _standing(document["version"], beside, told[id_]))
-        for opened_at, id_, document, *beside in rows
-    ]
+    return _rows(connection, org_id, connection.exec_driver_sql(_LIST, {**parameters, "org_id": org_id}).all())
+
+
+def these(connection: Connection, *, org_id: str, ids: Sequence[str]) -> list[Row]:
+    """The incidents with these ids, in any order; those that are not there are left out."""
+    rows = connection.exec_driver_sql(_THESE, {"org_id": org_id, "ids": list(ids)}).all()
+    return _rows(connection, org_id, rows)
 
 
 def find(connection: Connection, *, limit: int, wanted: IncidentFilter) -> list[str]:
@@ -201,6 +212,14 @@ def events(
         _EVENTS, {"org_id": org_id, "incident_id": incident_id, "after": after_version, "limit": limit}
     )
     return [dict(row) for row in rows.mappings()]
+
+
+def _rows(connection: Connection, org_id: str, rows: Sequence[Any]) -> list[Row]:
+    told = _deliveries(connection, org_id, [row[1] for row in rows])
+    return [
+        Row(opened_at, id_, document, _standing(document["version"], beside, told[id_]))
+        for opened_at, id_, document, *beside in rows
+    ]
 
 
 def _standing(version: int, beside: Sequence[Any], told: Deliveries) -> Standing:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid_utils import uuid7
 
 from common.store.engine import Connection
+from common.store.once import Asks
 
 MARK = "tcsp_"
 
@@ -73,7 +74,7 @@ def add(connection: Connection, key: NewPlatformKey) -> dict[str, Any]:
     return dict(connection.exec_driver_sql(_ADD, parameters).mappings().one())
 
 
-def find(connection: Connection, prefix: str) -> StoredPlatformKey | None:
+def find(connection: Asks, prefix: str) -> StoredPlatformKey | None:
     """The key with this prefix unless it is revoked. The caller compares the hash."""
     row = connection.exec_driver_sql(_BY_PREFIX, {"prefix": prefix}).first()
     return None if row is None else StoredPlatformKey(row[0], bytes(row[1]))

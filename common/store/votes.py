@@ -5,7 +5,7 @@ Lock order everywhere: votes (by monitor_no, location), then monitor_states (by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,22 +127,37 @@ UPDATE monitor_states s
  WHERE s.monitor_no = u.monitor_no
 """
 
-# A new monitor starts with one pending vote per location and a pending state.
-_CREATE_STATE = "INSERT INTO monitor_states (monitor_no, org_id) VALUES (%(monitor_no)s, %(org_id)s)"
+# New monitors start with one pending vote per location (no verdict yet: -1) and a pending state.
+_CREATE_STATES = """
+INSERT INTO monitor_states (monitor_no, org_id, resting)
+SELECT monitor_no, org_id, NOT enabled FROM monitors WHERE monitor_no = ANY(%(monitors)s)
+"""
 _CREATE_VOTES = """
-INSERT INTO votes (monitor_no, location, config_floor)
-SELECT %(monitor_no)s, location, %(config_floor)s FROM unnest(%(locations)s::smallint[]) AS u(location)
+INSERT INTO votes (monitor_no, location, config_floor, last_verdict)
+SELECT u.monitor_no, u.location, u.config_floor, -1
+  FROM unnest(%(monitors)s::int[], %(locations)s::smallint[], %(floors)s::int[])
+       AS u(monitor_no, location, config_floor)
     ON CONFLICT (monitor_no, location) DO NOTHING
 """
-_DROP_OTHER_VOTES = "DELETE FROM votes WHERE monitor_no = %(monitor_no)s AND location <> ALL(%(locations)s::smallint[])"
+_DROP_OTHER_VOTES = """
+DELETE FROM votes v WHERE v.monitor_no = ANY(%(monitors)s::int[]) AND NOT EXISTS (
+  SELECT 1 FROM unnest(%(monitors)s::int[], %(locations)s::smallint[]) AS u(monitor_no, location)
+   WHERE u.monitor_no = v.monitor_no AND u.location = v.location)
+"""
 
 _LOCK_VOTES = "SELECT 1 FROM votes WHERE monitor_no = ANY(%(monitors)s) ORDER BY monitor_no, location FOR UPDATE"
 
 # Start over: the configuration changed, or the monitor was paused or deleted.
 _RESET_VOTES = """
-UPDATE votes SET version = version + 1, config_floor = %(config_floor)s, health = 0, not_up = 0, down = 0, up = 0,
-                 not_down = 0, confirm_at = NULL, slow = false
- WHERE monitor_no = %(monitor_no)s
+UPDATE votes v SET version = v.version + 1, config_floor = u.config_floor, health = 0, not_up = 0, down = 0, up = 0,
+                   not_down = 0, confirm_at = NULL, slow = false
+  FROM unnest(%(monitors)s::int[], %(floors)s::int[]) AS u(monitor_no, config_floor)
+ WHERE v.monitor_no = u.monitor_no
+"""
+
+# Whether monitors are paused or deleted, so that they do not count among the pending ones.
+_REST = """
+UPDATE monitor_states SET resting = %(resting)s WHERE monitor_no = ANY(%(monitors)s) AND resting <> %(resting)s
 """
 
 # After a resolve by hand the failing votes have to fail for a whole threshold again.
@@ -238,17 +253,15 @@ def save_states(connection: Connection, updates: Sequence[StateUpdate]) -> None:
     )
 
 
-def create(connection: Connection, *, monitor_no: int, org_id: str, locations: Sequence[int]) -> None:
-    """The state and votes of a new monitor."""
-    connection.exec_driver_sql(_CREATE_STATE, {"monitor_no": monitor_no, "org_id": org_id})
-    connection.exec_driver_sql(
-        _CREATE_VOTES, {"monitor_no": monitor_no, "locations": list(locations), "config_floor": 0}
-    )
+def create(connection: Connection, locations: Mapping[int, Sequence[int]]) -> None:
+    """The states and votes of new monitors: {monitor_no: its locations}."""
+    connection.exec_driver_sql(_CREATE_STATES, {"monitors": list(locations)})
+    connection.exec_driver_sql(_CREATE_VOTES, _pairs({number: (where, 0) for number, where in locations.items()}))
 
 
-def set_locations(connection: Connection, *, monitor_no: int, locations: Sequence[int], config_floor: int) -> None:
-    """Make the votes of a monitor exactly those of its locations."""
-    parameters = {"monitor_no": monitor_no, "locations": list(locations), "config_floor": config_floor}
+def set_locations(connection: Connection, wanted: Mapping[int, tuple[Sequence[int], int]]) -> None:
+    """Make the votes of monitors exactly those of their locations: {monitor_no: (locations, config_floor)}."""
+    parameters = _pairs(wanted)
     connection.exec_driver_sql(_DROP_OTHER_VOTES, parameters)
     connection.exec_driver_sql(_CREATE_VOTES, parameters)
 
@@ -258,9 +271,14 @@ def lock(connection: Connection, monitors: Sequence[int]) -> None:
     connection.exec_driver_sql(_LOCK_VOTES, {"monitors": list(monitors)})
 
 
-def reset(connection: Connection, *, monitor_no: int, config_floor: int) -> None:
-    """Forget what was counted; results of configurations below the floor will not vote any more."""
-    connection.exec_driver_sql(_RESET_VOTES, {"monitor_no": monitor_no, "config_floor": config_floor})
+def reset(connection: Connection, floors: Mapping[int, int]) -> None:
+    """Forget what was counted; results of configurations below the monitor's floor will not vote any more."""
+    connection.exec_driver_sql(_RESET_VOTES, {"monitors": integers(floors.keys()), "floors": integers(floors.values())})
+
+
+def rest(connection: Connection, monitors: Sequence[int], *, resting: bool) -> None:
+    """Note that monitors were paused or deleted, or that they are checked again; their votes are locked."""
+    connection.exec_driver_sql(_REST, {"monitors": list(monitors), "resting": resting})
 
 
 def release(connection: Connection, *, monitor_no: int) -> None:
@@ -294,3 +312,12 @@ def _stored(row: Any) -> StoredVote:
         slow=row[4],
         state=Health(row[14]),
     )
+
+
+def _pairs(wanted: Mapping[int, tuple[Sequence[int], int]]) -> dict[str, Any]:
+    rows = [(number, location, floor) for number, (where, floor) in wanted.items() for location in where]
+    return {
+        "monitors": integers(row[0] for row in rows),
+        "locations": integers(row[1] for row in rows),
+        "floors": integers(row[2] for row in rows),
+    }

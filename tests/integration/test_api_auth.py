@@ -328,6 +328,7 @@ BODIES: dict[str, Any] = {
     "create_invite": {"email": "new@example.com", "role": "viewer"},
     "change_membership": {"role": "viewer"},
     "take_alerts": [],
+    "read_series": {"ids": ["00000000-0000-0000-0000-000000000000"], "window": "1h"},
     "create_organization": {"name": "x"},
     "change_organization": {"name": "x"},
 }

@@ -28,7 +28,7 @@ from api.app import ROUTES, create_app
 from api.openapi import document
 from common import log
 from common.broker import make_broker
-from common.store import monitors as stored_monitors
+from common.store import monitor_lists as stored_lists
 from common.store import schema
 from common.store.engine import Database, DatabaseRole
 from tests import api_cast
@@ -109,7 +109,7 @@ def test_an_unexpected_error_tells_nothing_and_is_logged_once(world: World, monk
     def explode(*_arguments: Any, **_more: Any) -> None:
         raise RuntimeError("the canary in the mine")
 
-    monkeypatch.setattr(stored_monitors, "list_page", explode)
+    monkeypatch.setattr(stored_lists, "list_page", explode)
     with structlog.testing.capture_logs() as lines:
         response = world.alice.get("/v1/monitors", headers={"X-Request-ID": "boom"})
     assert response.status_code == 500

@@ -105,7 +105,7 @@ def test_every_queue_of_every_location_is_listed(world: World) -> None:
     assert listed["next_cursor"] is None
     assert [row["name"] for row in listed["data"]] == [
         "notify", "checks.eu-west-1", "slow.eu-west-1", "urgent.eu-west-1", "checks.local", "slow.local",
-        "urgent.local",
+        "urgent.local", "probes.eu-west-1", "probes.local",
     ]  # fmt: skip
     assert {row["messages"] for row in listed["data"]} == {0}
     broker = world.services.broker

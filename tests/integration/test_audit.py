@@ -50,6 +50,10 @@ def monitor(world: World) -> str:
     return str(world.alice.make_monitor()["id"])
 
 
+def planned(world: World) -> str:
+    return str(world.alice.make_monitor(key="planned")["id"])
+
+
 def channel(world: World) -> str:
     return str(world.alice.make_channel()["id"])
 
@@ -99,6 +103,11 @@ class Change:
     added: bool = False  # something new to what is there
 
 
+def made_by(answer: dict[str, Any]) -> str:
+    """The id of what was made, singly or in bulk."""
+    return str(answer["id"] if "id" in answer else answer["results"][0]["monitor"]["id"])
+
+
 SILENCE = {"matchers": [{"label": "team", "op": "=", "value": "shop"}], "duration_seconds": 60}
 PASSWORDS = {"current": PASSWORD, "new": "another correct horse"}
 
@@ -110,6 +119,10 @@ CHANGES = {
     "pause_monitor": Change("monitor", None, monitor),
     "resume_monitor": Change("monitor", None, paused),
     "delete_monitor": Change("monitor", None, monitor),
+    "create_monitors": Change("monitor", {"monitors": [MONITOR]}),
+    "pause_monitors": Change("monitor", lambda id_: {"ids": [id_]}, monitor),
+    "resume_monitors": Change("monitor", lambda id_: {"ids": [id_]}, paused),
+    "apply_monitors": Change("monitor", {"monitors": [{**MONITOR, "key": "planned", "name": "Renamed"}]}, planned),
     "create_channel": Change("channel", CHANNEL),
     "change_channel": Change("channel", {"name": "Renamed"}, channel),
     "delete_channel": Change("channel", None, channel),
@@ -151,6 +164,8 @@ def test_every_change_leaves_a_row_of_who_what_and_which(world: World) -> None:
         path = "/".join(existing if part.startswith("<") and existing else part for part in route.path.split("/"))
         body = change.body(existing) if callable(change.body) else change.body
         body = {**body, "channel_ids": channels} if name == "create_route" else body
+        if name == "apply_monitors":
+            body = {**body, "fingerprint": world.alice.post("/v1/monitors/plan", json=body).get_json()["fingerprint"]}
         sender = operator if change.sender == "operator" else getattr(world, change.sender)
         response = sender.call(
             route.method, path.replace("<key>", "by-key-1"), headers={"X-Request-ID": f"of-{name}"},
@@ -161,7 +176,7 @@ def test_every_change_leaves_a_row_of_who_what_and_which(world: World) -> None:
         assert [(row["action"], row["resource_type"]) for row in rows] == [(name, change.kind)], name
         (row,) = rows
         new = existing is None or change.added
-        assert row["resource_id"] == (response.get_json()["id"] if new else existing), name
+        assert row["resource_id"] == (made_by(response.get_json()) if new else existing), name
         assert row["address"] == "127.0.0.1"
         if sender is operator:
             assert row["actor"].startswith("platform-key:"), name

@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from common.clock import utc_now
 from common.store import bundles, notifications, redeliveries, vitals
-from common.store.engine import Connection
+from common.store.engine import Connection, Database, DatabaseRole
 from common.store.notifications import Limits
 from tests.conftest import Databases
 from tests.world import World
@@ -126,6 +126,18 @@ def test_claims_read_the_oldest_of_an_incident_by_its_own_index(full: World) -> 
 
     _storm(full, claims)
     _storm(full, claims)
+
+
+def test_the_notifiers_statements_are_planned_for_their_own_values(database_url: str) -> None:
+    database = Database(database_url, DatabaseRole.WORKER, application="test", custom_plans=True)
+    with database.begin() as connection:
+        for number in range(12):  # prepared from the sixth on, a generic plan would be taken from the eleventh on
+            connection.exec_driver_sql("SELECT id FROM channels WHERE failures = %(n)s", {"n": number})
+        plans = connection.exec_driver_sql(
+            "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement ~ 'failures'"
+        ).all()
+    database.dispose()
+    assert [row[0] for row in plans] == [0] and plans[0][1] > 5
 
 
 @pytest.mark.parametrize("full", ["dead"], indirect=True)

@@ -212,7 +212,7 @@ def test_a_confirmation_is_handed_over_before_it_is_due(
     due = [change.confirm_at_ms for change in told if isinstance(change, Confirmation)]
     assert due and due[0] > seed.now_ms() - 200
     with databases.worker.begin() as connection:
-        votes.reset(connection, monitor_no=number, config_floor=2)
+        votes.reset(connection, {number: 2})
     told.clear()
     loader.step()
     assert not [change for change in told if isinstance(change, Confirmation)]

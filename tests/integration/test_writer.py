@@ -380,11 +380,10 @@ def test_results_in_flight_when_a_monitor_is_paused_open_nothing(bench: Bench) -
     number = bench.monitor(failure_threshold=1)
     in_flight = bench.judged(number, 1, D)
     with bench.databases.owner.begin() as connection:
-        incidents.close_for_monitor(
+        incidents.close_for_monitors(
             connection,
-            monitor_no=number,
+            {number: 2},
             cause={"reason": "paused", "message": ""},
-            config_floor=2,
             deed=Deed("tocsin", utc_now(), "r"),
         )
     bench.submit([in_flight])
@@ -539,7 +538,7 @@ def test_what_a_removed_location_held_open_is_resolved_by_the_one_that_remains(b
     both(bench, number, 1, U, (far, D))
     assert bench.events() == ["opened"]
     with bench.databases.api.begin(bench.seed.org_id) as connection:
-        votes.set_locations(connection, monitor_no=number, locations=[near], config_floor=0)
+        votes.set_locations(connection, {number: ([near], 0)})
     bench.configs[number] = replace(bench.configs[number], locations=(near,))
     both(bench, number, 2, U, None)
     assert bench.events() == ["opened", "resolved"]
