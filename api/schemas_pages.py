@@ -70,7 +70,7 @@ class Summary(BaseModel):
     groups: list[Group]
     other: Counts | None
     total: Counts
-    at: Annotated[datetime, Field(description="When it was counted: hardly a second ago.")]
+    at: Annotated[datetime, Field(description="When it was counted: a second ago where many ask, three at most.")]
 
 
 class SeriesIn(Body):

@@ -1,7 +1,9 @@
-"""Answers that cost a look at everything and may be a second old: counted once, whoever else asks shares them.
+"""Answers that cost a look at everything: counted once, whoever else asks shares them.
 
-Where counting takes long, an answer may be as old as four times that: else it would be too old the moment it is there,
-and everybody would count for themselves, each making it longer for the others.
+Who asks gets what is there, a second old or hardly more where many ask, and has it counted anew beside the requests. Only
+where nobody has asked for a while somebody waits. Where counting takes long, an answer may be as old as four times that:
+else it would be too old the moment it is there, and everybody would count for themselves, each making it longer for the
+others.
 
 Kept in this process alone: what another one counts is no older, and nothing has to be there for it.
 """
@@ -17,10 +19,11 @@ from common.clock import monotonic_s
 from common.domain.errors import Unavailable
 
 #: No answer is older than this (seconds), or than so many times what counting it takes.
-STALE_S = 1.0
+STALE_S = 3.0
 _STALE_TIMES = 4.0
-#: From this age on the next one who asks has it made anew, beside the requests and in time for it to be there when it
-#: is too old. The longer it takes the sooner, but never so soon that it would be made all the time.
+#: The age at which the next answer should be there: the one who asks so much before as counting takes, and some, has it
+#: made anew, beside the requests; but never so soon that it would be made all the time.
+_FRESH_S = 1.0
 _SOONEST_S = 0.3
 _MARGIN = 1.5
 #: Whoever has to wait for somebody else's counting waits so long at most.
@@ -80,7 +83,7 @@ class SummaryCache:
         took_s = self._monotonic() - begun_s
         entry.answer, entry.begun_s = answer, begun_s
         entry.stale_after_s = max(STALE_S, _STALE_TIMES * took_s)
-        entry.renew_after_s = max(_SOONEST_S, entry.stale_after_s - _MARGIN * took_s - 0.05)
+        entry.renew_after_s = max(_SOONEST_S, _FRESH_S - _MARGIN * took_s - 0.05, 2 * took_s)
 
     def _entry(self, key: Hashable) -> _Entry:
         with self._lock:

@@ -164,6 +164,22 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
+def _streams(kept: Kept) -> str:
+    found = kept["streams"]
+    head = ["", "cores", "memory", "read one p50 / p95", "list 50 p50 / p95"]
+    rows = []
+    for cost in found["costs"]:
+        reads = [cost["reads"].get(name) for name in ("read one", "list 50")]
+        said = [f"{read['p50_ms']:.1f} / {read['p95_ms']:.1f} ms" if read else "" for read in reads]
+        rows.append([cost["name"], f"{cost['cores']:.3f}", f"{cost['memory_mb']:.0f} MB", *said])
+    quiet, busy = found["quiet"], found["with_reads"]
+    return _table(head, rows) + (
+        f"\nFrom an event to its last byte read: p50 {quiet['p50_ms']:.0f} ms, p99 {quiet['p99_ms']:.0f} ms; with"
+        f" reads beside it {busy['p50_ms']:.0f} and {busy['p99_ms']:.0f} ms. {found['delivered']:,} messages of"
+        f" {found['expected']:,} came; {found['streams']} streams were open after {found['opened_in_s']:.1f} s.\n"
+    )
+
+
 _TABLES: dict[str, Callable[[Kept], str]] = {
     "peers": _peers,
     "steady": _detection,
@@ -172,6 +188,7 @@ _TABLES: dict[str, Callable[[Kept], str]] = {
     "load": _load,
     "growth": _growth,
     "alerts": _alerts,
+    "streams": _streams,
 }
 
 if __name__ == "__main__":

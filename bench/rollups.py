@@ -120,7 +120,7 @@ def _roll(url: str) -> None:
             print(f"{level.name}: CPU-s of PostgreSQL: median {median:.2f}, most {max(all_s):.2f}")
     with psycopg.connect(url) as connection:
         for table, a_day in (("rollups_5m", 288), ("rollups_hour", 24)):
-            found = connection.execute(_BYTES.format(table)).fetchone()  # type: ignore[arg-type]
+            found = connection.execute(_BYTES.format(table)).fetchone()
             size = found[0] if found else 0
             print(f"{table}: {size:.0f} bytes a row, all included; {size * a_day:,.0f} a monitor and day")
     database.dispose()
