@@ -1,7 +1,7 @@
 """An answer that takes its connection with it: what goes on for hours must not hold one of the server's few threads.
 
 Everything up to the answer is as for any other route: who calls, limits, headers, the log line. Then, instead of
-writing the answer, the server gives the connection away, with the head that would have been sent (api/server.py).
+writing the answer, the server gives the connection away, with the head that would have been sent (api/http_worker.py).
 Elsewhere, as in tests without a server, the answer is its beginning, and ends.
 """
 
