@@ -14,8 +14,16 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api.context import request_id
-from common import log
-from common.domain.errors import FieldError, RequestError, StillRunning, Throttled, Unavailable
+from common import log, telemetry
+from common.domain.errors import (
+    Contended,
+    FieldError,
+    Full,
+    RequestError,
+    StillRunning,
+    Throttled,
+    Unavailable,
+)
 from common.store.engine import Trouble, classify
 
 PROBLEM_TYPE = "application/problem+json"
@@ -79,7 +87,12 @@ def _request_error(error: RequestError) -> Response:
 
 
 def _unavailable(error: Unavailable) -> Response:
-    log.get_logger().warning("dependency_away", error=str(error.__cause__ or error))
+    if isinstance(error, Full):
+        # Nothing is wrong, and those who come in vain are many: a line for each would say no more.
+        telemetry.API_FULL.labels(error.code).inc()
+    else:
+        event = "contended" if isinstance(error, Contended) else "dependency_away"
+        log.get_logger().warning(event, error=str(error.__cause__ or error))
     response = problem(error.status, error.code, error.message)
     response.headers["Retry-After"] = str(error.retry_after_s)
     return response

@@ -12,8 +12,6 @@ from api.context import services
 from api.replies import reply
 from api.routing import Routes
 from common import telemetry
-from common.broker import guarded
-from common.domain.errors import Unavailable
 from common.store import readiness
 from common.store.readiness import Readiness
 
@@ -73,17 +71,10 @@ def metrics() -> Response:
 
 def _ready(*, needs_redis: bool) -> Response:
     postgres = readiness.check(services().database)
-    redis_ok = _redis_answers()
+    redis_ok = services().broker.answers()
     is_ready = postgres is Readiness.OK and (redis_ok or not needs_redis)
     checks = {"postgres": postgres, "redis": "ok" if redis_ok else "degraded"}
     response = reply({"status": "ready" if is_ready else "not ready", "checks": checks}, 200 if is_ready else 503)
     if not is_ready:
         response.headers["Retry-After"] = "5"
     return response
-
-
-def _redis_answers() -> bool:
-    try:
-        return bool(guarded(services().broker.client.ping))
-    except Unavailable:
-        return False

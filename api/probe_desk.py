@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from common.domain.checks import Observation
-from common.domain.errors import Unanswered, Unavailable
+from common.domain.errors import Full, Unanswered
 from common.probe_requests import BEGIN_WITHIN_S, ProbeRequest, ProbeRequests
 
 #: Beyond the probe's own timeout: until the answer has travelled back.
@@ -46,7 +46,7 @@ class ProbeDesk:
         with self._lock:
             most = max(1, self._at_once - 1)
             if self._waiting.total() >= self._at_once or self._waiting[org_id] >= most:
-                raise Unavailable(
+                raise Full(
                     "As many probes as this server makes at once are under way; try again.",
                     code="PROBES_BUSY",
                     retry_after_s=_RETRY_AFTER_S,

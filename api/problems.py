@@ -39,7 +39,12 @@ KINDS: dict[int, Kind] = {
         ("Retry-After", "RateLimit", "RateLimit-Policy"),
     ),
     502: Kind("BadGateway", "A service that we asked did not answer as it should.", "BAD_GATEWAY"),
-    503: Kind("Unavailable", "A part that is needed is away; try again.", "UNAVAILABLE", ("Retry-After",)),
+    503: Kind(
+        "Unavailable",
+        "A part that is needed is away or busy, as `code` says; try again.",
+        "UNAVAILABLE",
+        ("Retry-After",),
+    ),
     504: Kind("GatewayTimeout", "Whoever should answer did not in time.", "PROBE_UNANSWERED", ("Retry-After",)),
 }
 

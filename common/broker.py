@@ -28,6 +28,8 @@ from redis.retry import Retry
 from common import telemetry
 from common.domain.checks import Check, Kind, Lane
 from common.domain.errors import TocsinError, Unavailable
+from common.pulse import Pulse
+from common.redis_breaker import RedisBreaker
 
 T = TypeVar("T")
 
@@ -38,6 +40,7 @@ READABLE_VERSIONS = frozenset({1})
 #: Checks in one message, at most.
 BATCH_SIZE = 100
 
+NAMESPACE = "tocsin"
 NOTIFY_QUEUE = "notify"
 DELIVER_ACTOR = "deliver"
 PROBE_ACTOR = "probe"
@@ -63,6 +66,16 @@ if redis.call('lrem', KEYS[1], 1, ARGV[1]) > 0 then
   redis.call('hdel', KEYS[2], ARGV[1])
 end
 """
+
+#: A command that waits in Redis (BLPOP) waits there for so long at most: its connection must be more patient.
+BLOCK_S = 1.0
+
+#: How long a request waits for Redis: to connect, for an answer, for one that may have waited there; and for how long
+#: nobody asks after that was in vain. Our threads are few, and most of what they do needs no Redis.
+_REQUEST_CONNECT_S = 0.25
+_REQUEST_ANSWER_S = 0.5
+_REQUEST_BLOCK_S = BLOCK_S + 1.5
+_REQUEST_PAUSE_S = 2.0
 
 #: How long what still runs on a loop may take to end when it is told to.
 _END_TASKS_S = 1.0
@@ -198,13 +211,40 @@ class QueueBroker(RedisBroker):
     """Dramatiq's Redis broker with our prefetch and polling per queue.
 
     While `draining`, nothing more is fetched: Dramatiq would hold it in memory until the last running message is done.
+    `waiting` is the client for commands that wait in Redis; with a `breaker` nobody waits for a Redis that hangs.
     """
 
     draining = False
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(
+        self, *, waiting: redis.Redis | None = None, breaker: RedisBreaker | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
+        self.waiting: redis.Redis = waiting or self.client
+        self._breaker = breaker
+        self._pulse = Pulse(self._ping)
         self._in_hand: dict[str, set[str]] = {}
+
+    def ask(self, call: Callable[[], T]) -> T:
+        """Run a Redis call of ours; raises Unavailable for everything that Redis can do to us."""
+        return guarded(lambda: self._attempt(call))
+
+    def answers(self) -> bool:
+        """Whether Redis answers, or did a second ago."""
+        return self._pulse.beats()
+
+    def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
+        """Put a message into its queue."""
+        return self._attempt(lambda: super(QueueBroker, self).enqueue(message, delay=delay))
+
+    def _attempt(self, call: Callable[[], T]) -> T:
+        return call() if self._breaker is None else self._breaker.attempt(call)
+
+    def _ping(self) -> bool:
+        try:
+            return bool(self.ask(self.client.ping))
+        except Unavailable:
+            return False
 
     def in_hand(self, queue_name: str) -> set[str]:
         """Which messages of a queue this process works on, by the ids that Redis knows them by."""
@@ -246,15 +286,35 @@ def make_broker(
 
     Nothing connects yet. Commands are not re-sent after a lost reply: a fetch or enqueue is not idempotent.
     """
-    client = redis.Redis.from_url(
-        redis_url, retry=Retry(NoBackoff(), 0), socket_timeout=10, socket_connect_timeout=5, health_check_interval=15
-    )
     return QueueBroker(
-        client=client,
-        namespace="tocsin",
+        client=_client(redis_url, answer_s=10, connect_s=5),
+        namespace=NAMESPACE,
         middleware=[*middleware, Retries(max_retries=max_retries, min_backoff=1000, max_backoff=15_000)],
         heartbeat_timeout=HEARTBEAT_TIMEOUT_MS,
         maintenance_chance=_ALWAYS if reaper else 0,
+    )
+
+
+def make_request_broker(redis_url: str) -> QueueBroker:
+    """The broker of a process that serves requests: it enqueues and asks, and does not wait for a Redis that hangs."""
+    return QueueBroker(
+        client=_client(redis_url, answer_s=_REQUEST_ANSWER_S, connect_s=_REQUEST_CONNECT_S),
+        waiting=_client(redis_url, answer_s=_REQUEST_BLOCK_S, connect_s=_REQUEST_CONNECT_S),
+        breaker=RedisBreaker("queue", pause_s=_REQUEST_PAUSE_S),
+        namespace=NAMESPACE,
+        middleware=[],
+        heartbeat_timeout=HEARTBEAT_TIMEOUT_MS,
+        maintenance_chance=0,
+    )
+
+
+def _client(redis_url: str, *, answer_s: float, connect_s: float) -> redis.Redis:
+    return redis.Redis.from_url(
+        redis_url,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=answer_s,
+        socket_connect_timeout=connect_s,
+        health_check_interval=15,
     )
 
 
@@ -339,7 +399,7 @@ def withdraw_probe(broker: QueueBroker, location: str, message_id: str) -> None:
     """Take such a message out of its queue, if it is still there: without a worker nobody else ever would."""
     key = f"{broker.namespace}:{probe_queue(location)}"
     script = broker.client.register_script(_WITHDRAW)
-    guarded(lambda: script(keys=[key, f"{key}.msgs"], args=[message_id]))
+    broker.ask(lambda: script(keys=[key, f"{key}.msgs"], args=[message_id]))
 
 
 def backlog(broker: QueueBroker, queue: str) -> int:

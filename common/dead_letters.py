@@ -16,7 +16,7 @@ from uuid import uuid4
 from dramatiq import Message
 from dramatiq.errors import DecodeError
 
-from common.broker import QueueBroker, guarded
+from common.broker import QueueBroker
 from common.clock import from_ms, to_ms
 
 #: What Dramatiq writes into a message while it fails; without them it is as good as new.
@@ -79,7 +79,7 @@ def state(broker: QueueBroker, queue: str) -> QueueState:
             pipe.zrange(f"{key}.XQ", 0, 0, withscores=True)
             return pipe.execute()
 
-    messages, delayed, dead, oldest = guarded(ask)
+    messages, delayed, dead, oldest = broker.ask(ask)
     return QueueState(queue, messages, delayed, dead, from_ms(int(oldest[0][1])) if oldest else None)
 
 
@@ -96,7 +96,7 @@ def list_page(broker: QueueBroker, queue: str, *, limit: int, before: tuple[date
                 break
         return found[:limit]
 
-    return [_letter(*row) for row in guarded(ask)]
+    return [_letter(*row) for row in broker.ask(ask)]
 
 
 def replay(broker: QueueBroker, queue: str, ids: Sequence[str] | None = None) -> int:
@@ -110,7 +110,7 @@ def replay(broker: QueueBroker, queue: str, ids: Sequence[str] | None = None) ->
         wanted = ids if ids is not None else [id_ for id_, _ in _span(broker, key, 0, MOST)]
         return sum(_replay(broker, queue, chunk) for chunk in _chunks(wanted))
 
-    return guarded(move)
+    return broker.ask(move)
 
 
 def discard(broker: QueueBroker, queue: str, message_id: str) -> bool:
@@ -123,7 +123,7 @@ def discard(broker: QueueBroker, queue: str, message_id: str) -> bool:
             pipe.hdel(f"{key}.XQ.msgs", message_id)
             return bool(pipe.execute()[0])
 
-    return guarded(remove)
+    return broker.ask(remove)
 
 
 def _replay(broker: QueueBroker, queue: str, ids: Sequence[str]) -> int:

@@ -4,13 +4,12 @@ An entry counts for the version that it was read at and no other, and PostgreSQL
 docs/decisions/0015-a-cache-that-asks-for-the-version.md). So whoever changes an incident has made its entry worthless
 by the commit, and nothing here has to arrive anywhere. `forget` only tidies up.
 
-Without Redis everything is a miss: a call takes 0.1 s at most, and after one that failed nobody tries for a while.
+Without Redis everything is a miss: a call takes 0.1 s at most, and after one in vain nobody tries for a while.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -18,8 +17,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from common import log
 from common.clock import monotonic_s
+from common.redis_breaker import RedisBreaker
 
 T = TypeVar("T")
 
@@ -29,7 +28,7 @@ TTL_S = 300
 _CONNECT_S = 0.05
 _ANSWER_S = 0.05
 
-#: How long nobody tries after a call that failed; then one does, and the others only if it succeeds.
+#: How long nobody tries after a call that found Redis away.
 PAUSE_S = 5.0
 
 #: The first part is the entries' form: a version of ours that keeps more in them has other keys.
@@ -43,10 +42,7 @@ class IncidentCache:
         self._client = redis.Redis.from_url(
             redis_url, retry=Retry(NoBackoff(), 0), socket_timeout=_ANSWER_S, socket_connect_timeout=_CONNECT_S
         )
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._failed = False
-        self._try_at = 0.0
+        self._breaker = RedisBreaker("incident_cache", pause_s=PAUSE_S, monotonic=monotonic)
 
     def get(self, org_id: str, incident_id: str) -> dict[str, Any] | None:
         """The incident as it was at its "version", None when it is not there."""
@@ -68,34 +64,10 @@ class IncidentCache:
         self._client.close()
 
     def _ask(self, call: Callable[[], T]) -> T | None:
-        if not self._may_try():
-            return None
         try:
-            answer = call()
-        except redis.RedisError as error:
-            self._note(error)
+            return self._breaker.attempt(call)
+        except redis.RedisError:
             return None
-        self._note(None)
-        return answer
-
-    def _may_try(self) -> bool:
-        with self._lock:
-            if not self._failed:
-                return True
-            now = self._monotonic()
-            if now < self._try_at:
-                return False
-            self._try_at = now + PAUSE_S  # this caller tries; the others wait for what it finds
-            return True
-
-    def _note(self, error: redis.RedisError | None) -> None:
-        with self._lock:
-            if (error is not None) is not self._failed:
-                word = "incident_cache_away" if error is not None else "incident_cache_back"
-                log.get_logger().warning(word, error=str(error or ""))
-            self._failed = error is not None
-            if error is not None:
-                self._try_at = self._monotonic() + PAUSE_S
 
 
 def _key(org_id: str, incident_id: str) -> str:

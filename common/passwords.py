@@ -9,7 +9,7 @@ from threading import BoundedSemaphore
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from common.domain.errors import Unavailable
+from common.domain.errors import Full
 
 #: Longer ones are refused before they are hashed: a megabyte of password would only buy our time.
 MAX_PASSWORD_BYTES = 1024
@@ -63,7 +63,7 @@ class Passwords:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         if not self._turns.acquire(timeout=_WAIT_S):
-            raise Unavailable("Too many logins at once; try again.", retry_after_s=1)
+            raise Full("Too many logins at once; try again.", code="LOGINS_BUSY", retry_after_s=1)
         try:
             yield
         finally:

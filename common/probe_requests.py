@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from common.broker import QueueBroker, enqueue_probe, guarded, withdraw_probe
+from common.broker import BLOCK_S, QueueBroker, enqueue_probe, withdraw_probe
 from common.clock import monotonic_s
 from common.domain.checks import FailedAssertion, Observation, Phases, Reason, Verdict
 from common.vault import Vault
@@ -25,9 +25,6 @@ _VERSION = 1
 BEGIN_WITHIN_S = 3.0
 _QUESTION_KEPT_MS = 6_000
 _ANSWER_KEPT_S = 30
-
-#: One look for an answer takes at most so long: less than the connection's own timeout.
-_LOOK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +60,28 @@ class ProbeRequests:
         """Have it probed by a worker of the location."""
         id_ = secrets.token_hex(16)
         sealed = self._vault.seal(_owner("question", id_), [_VERSION, asdict(request)])
-        guarded(lambda: self._broker.client.set(self._key(id_, "question"), sealed, px=_QUESTION_KEPT_MS))
+        self._broker.ask(lambda: self._broker.client.set(self._key(id_, "question"), sealed, px=_QUESTION_KEPT_MS))
         return Ticket(id_, location, enqueue_probe(self._broker, location, id_))
 
     def wait(self, ticket: Ticket, timeout_s: float) -> Observation | None:
         """The answer, as soon as it is there; None when it is not in time."""
         key, until_s = self._key(ticket.id, "answer"), monotonic_s() + timeout_s
         while (left_s := until_s - monotonic_s()) > 0:
-            found = self._look(key, min(left_s, _LOOK_S))
+            found = self._look(key, min(left_s, BLOCK_S))
             if found is not None:
                 return _decoded(self._vault.open(_owner("answer", ticket.id), found))
         return None
 
     def withdraw(self, ticket: Ticket) -> bool:
         """Take the question back; whether nobody had begun with it (and now nobody will)."""
-        unread = guarded(lambda: bool(self._broker.client.delete(self._key(ticket.id, "question"))))
+        unread = self._broker.ask(lambda: bool(self._broker.client.delete(self._key(ticket.id, "question"))))
         if unread:
             withdraw_probe(self._broker, ticket.location, ticket.message_id)
         return unread
 
     def take(self, id_: str) -> ProbeRequest | None:
         """What to probe; None when it was taken already, taken back or is too old. Raises SecretUnreadable."""
-        sealed: Any = guarded(lambda: self._broker.client.getdel(self._key(id_, "question")))
+        sealed: Any = self._broker.ask(lambda: self._broker.client.getdel(self._key(id_, "question")))
         if sealed is None:
             return None
         version, fields = self._vault.open(_owner("question", id_), sealed.decode())
@@ -100,11 +97,11 @@ class ProbeRequests:
                 pipe.expire(key, _ANSWER_KEPT_S)
                 pipe.execute()
 
-        guarded(put)
+        self._broker.ask(put)
 
     def _look(self, key: str, timeout_s: float) -> str | None:
         # Never 0, which would wait for ever.
-        found: Any = guarded(lambda: self._broker.client.blpop([key], timeout=max(0.01, timeout_s)))
+        found: Any = self._broker.ask(lambda: self._broker.waiting.blpop([key], timeout=max(0.01, timeout_s)))
         return None if found is None else str(found[1], "ascii")
 
     def _key(self, id_: str, what: str) -> str:

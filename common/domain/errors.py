@@ -15,7 +15,8 @@ TocsinError                code, message, details
 │   ├── UnsupportedMedia       415 UNSUPPORTED_MEDIA_TYPE
 │   └── Throttled              429 RATE_LIMIT_EXCEEDED; `retry_after_s`
 ├── Unavailable            503: a part that we need is away; `retry_after_s`
-│   ├── Contended              503: lost a race for rows (deadlock, lock timeout): the same again, now
+│   ├── Contended              503 CONTENDED: lost a race for rows (deadlock, lock timeout): the same again, now
+│   ├── Full                   503 <PLACES>_FULL or _BUSY: nothing is away, but every place that we give is taken
 │   └── Unanswered             504: it is there, and nobody answers through it in time
 └── DomainError            a rule of the pure core was broken: a bug, never user input
 """
@@ -158,8 +159,16 @@ class Unavailable(TocsinError):
 class Contended(Unavailable):
     """The database chose another transaction over this one; the same again may well succeed at once."""
 
+    code = "CONTENDED"
+
     def __init__(self, message: str) -> None:
         super().__init__(message, retry_after_s=1)
+
+
+class Full(Unavailable):
+    """Every place that this process gives is taken; code says which places."""
+
+    code = "FULL"
 
 
 class Unanswered(Unavailable):
