@@ -13,7 +13,7 @@ from api.handover import EndlessResponse
 from api.routing import Routes
 from api.schemas_pages import StreamQuery
 from api.stream_access import INCIDENTS, of_request
-from common.domain.errors import Unavailable
+from common.domain.errors import Full
 
 routes = Routes("pages")
 
@@ -30,19 +30,23 @@ def open_stream(query: StreamQuery) -> Response:
     Where there is no room for another stream: 503, and clients ask from time to time instead. See docs/pages.md.
     """
     streams = services().streams
-    if not streams.has_room(caller().org_id):
-        raise Unavailable(
-            "This API process has no room for another stream (TOCSIN_STREAMS); ask from time to time instead.",
+    access = of_request(auth.permissions_of_caller(caller()))
+    place = streams.reserve(access)
+    if place is None:
+        raise Full(
+            "This API process has no room for another stream (TOCSIN_STREAMS), or for another one of this key or"
+            " session (TOCSIN_STREAMS_PER_CREDENTIAL); ask from time to time instead.",
+            code="STREAMS_FULL",
             retry_after_s=30,
         )
-    access = of_request(auth.permissions_of_caller(caller()))
     asked = request.headers.get("Last-Event-ID") or query.last_event_id
     retry = f"retry: {_RETRY_MS[0] + secrets.randbelow(_RETRY_MS[1] - _RETRY_MS[0])}\n\n"
 
     def take(sock: socket.socket, head: bytes) -> None:
-        streams.open(sock, head + retry.encode(), access, asked)
+        streams.open(sock, head + retry.encode(), place, asked)
 
     response = EndlessResponse(retry, take, "text/event-stream; charset=utf-8")
+    response.call_on_close(lambda: streams.release(place))  # closed here, it has not changed hands
     # Proxies that would wait until an answer is whole: nginx reads this.
     response.headers["X-Accel-Buffering"] = "no"
     return response

@@ -7,7 +7,7 @@ page, so that however many come back at once after a restart, their organization
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,12 +15,12 @@ from typing import Any
 from api.incident_documents import merged
 from api.monitor_documents import state_document
 from api.replies import as_json
-from api.stream_access import INCIDENTS, MONITORS, still_allowed
+from api.stream_access import INCIDENTS, MONITORS, allowed_now
 from api.streams import Stream, Streams
 from common.clock import monotonic_s, utc_now
 from common.store import incidents_read, stream
 from common.store.engine import Database
-from common.store.stream import Change
+from common.store.stream import Change, Snapshot
 
 #: Events that are read at once, and what one turn puts before a client (bytes).
 PAGE = 100
@@ -28,8 +28,10 @@ PAGE_BYTES = 256 * 1024
 #: Monitors in one message; of more, clients read the list.
 MOST_MONITORS = 200
 MONITORS_EVERY_S = 1.0
-#: How often it is asked whether a stream's holder still may.
-RECHECK_S = 30.0
+#: How often it is asked whether the holders of all streams still may.
+RECHECK_S = 1.0
+#: More seldom where asking takes long: its pauses are so many times as long.
+_RECHECK_PAUSES = 20
 
 #: Whoever begins has read nothing yet, or missed what was not for an event's number to tell.
 _READ_ANEW = {"monitors": {}, "more": True}
@@ -61,21 +63,21 @@ class StreamFeed:
         self._overview = overview
         self._monotonic = monotonic
         self._now = now
-        self._floor: str | None = None
+        self._seen: Snapshot | None = None
         self._told: dict[str, str] = {}
         self._monitors_at_s = 0.0
-        self._recheck_at_s: dict[Hashable, float] = {}
+        self._recheck_at_s = 0.0
         self._suspects: set[str] = set()
 
     def step(self) -> bool:
         """Look once; whether somebody is still behind."""
         open_now = self._streams.all()
         if not open_now:
-            self._floor, self._recheck_at_s, self._suspects = None, {}, set()
+            self._seen, self._suspects = None, set()
             return False
         self._end_what_is_over(open_now)
         # Before anybody is told to read the list: what changes after that is told.
-        if self._floor is None or self._monotonic() >= self._monitors_at_s:
+        if self._seen is None or self._monotonic() >= self._monitors_at_s:
             self._monitors(open_now)
         behind = self._events([one for one in open_now if not one.ending])
         self._streams.flush()
@@ -83,23 +85,17 @@ class StreamFeed:
 
     def _end_what_is_over(self, streams: Sequence[Stream]) -> None:
         now_s, wall_s = self._monotonic(), self._now().timestamp()
-        holders: dict[Hashable, list[Stream]] = defaultdict(list)
         for one in streams:
             if one.access.expires_s is not None and one.access.expires_s <= wall_s:
                 self._streams.end(one, "expired")
-            holders[one.access.credential].append(one)
-        due = {credential: self._recheck_at_s.get(credential, now_s + RECHECK_S) for credential in holders}
-        for credential, at_s in due.items():
-            if at_s <= now_s:
-                self._recheck(credential, holders[credential])
-                due[credential] = now_s + RECHECK_S
-        self._recheck_at_s = due
-
-    def _recheck(self, credential: Hashable, streams: Sequence[Stream]) -> None:
+        if now_s < self._recheck_at_s:
+            return
         with self._tenants.begin() as connection:
-            allowed = still_allowed(connection, credential)
+            allowed = allowed_now(connection, {one.access.credential for one in streams})
+        self._recheck_at_s = now_s + max(RECHECK_S, _RECHECK_PAUSES * (self._monotonic() - now_s))
         for one in streams:
-            if INCIDENTS not in allowed or (one.access.monitors and MONITORS not in allowed):
+            may = allowed.get(one.access.credential, frozenset())
+            if INCIDENTS not in may or (one.access.monitors and MONITORS not in may):
                 self._streams.end(one, "revoked")
 
     def _events(self, streams: Sequence[Stream]) -> bool:
@@ -169,16 +165,16 @@ class StreamFeed:
             if one.access.monitors and one.position is not None and not one.ending:
                 listening[one.access.org_id].append(one)
         with self._overview.begin() as connection:
-            floor = stream.floor(connection)
+            seen = stream.snapshot(connection)
             found: dict[str, list[Change]] = {}
-            if self._floor is not None and listening:
-                found = stream.changed(connection, list(listening), floor=self._floor, limit=MOST_MONITORS)
-        self._floor = floor
+            if self._seen is not None and listening:
+                found = stream.changed(connection, list(listening), since=self._seen, limit=MOST_MONITORS)
+        self._seen = seen
         self._monitors_at_s = self._monotonic() + MONITORS_EVERY_S
         told, self._told = self._told, {one.id: one.mark for changes in found.values() for one in changes}
         for org_id, members in listening.items():
             changes = found.get(org_id, [])
-            # What is at or above the floor is read again, as long as an older transaction is open.
+            # What was committed between the snapshot and the reading is read again, once.
             fresh = [change for change in changes if told.get(change.id) != change.mark]
             self._tell(members, _monitors_document(fresh, more=len(changes) > MOST_MONITORS))
 

@@ -10,8 +10,8 @@ import selectors
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from common import telemetry
@@ -22,6 +22,10 @@ from common.process import Step, start_loop
 HEARTBEAT_S = 15.0
 #: A client that takes nothing for so long is let go; it comes again, and goes on where it was.
 STUCK_S = 30.0
+#: One that takes a little now and then is let go as well: what was before it has to be taken within this.
+TAKEN_WITHIN_S = 60.0
+#: From the decision that there is room to the connection itself; a place that nobody came to take is free again then.
+ARRIVES_S = 10.0
 #: Beyond this a client is behind: no more is put before it until it has taken that (bytes).
 HUNGRY_BYTES = 64 * 1024
 #: Clients have nothing to say.
@@ -34,18 +38,32 @@ _JOIN_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Whose stream it is: `credential` says by what they came, `expires_s` until when that is good (Unix time)."""
+    """Whose stream it is: `credential` says by what they came, `expires_s` until when that is good (Unix time).
+
+    What has the same `holder` shares a limit: a key's streams, or a session's, whose tokens change.
+    """
 
     org_id: str
+    holder: str
     credential: Hashable
     monitors: bool
     expires_s: float | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Room that is kept for a connection on its way, until `until_s`."""
+
+    access: Access
+    until_s: float
+
+
 class Stream:
     """One open connection. `asked` is where the client wants to go on; `position` and `missed` are the feeder's."""
 
-    __slots__ = ("access", "asked", "buffer", "ending", "heard", "missed", "moved_s", "position", "sock")
+    __slots__ = (
+        "access", "asked", "buffer", "ending", "heard", "missed", "moved_s", "owed", "owed_s", "position", "sock",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket, access: Access, asked: str | None, now_s: float) -> None:
         self.sock = sock
@@ -54,6 +72,7 @@ class Stream:
         self.buffer = bytearray()
         self.heard = 0
         self.moved_s = now_s  # when it took something last
+        self.owed, self.owed_s = 0, now_s  # what was before it at a moment and is not taken yet (bytes)
         self.ending = ""  # why, once it is to end
         self.position: int | None = None
         self.missed = False
@@ -65,47 +84,78 @@ class Stream:
 
 
 class Streams:
-    """All streams of this process, `most` at once. Threads and files are there from the first one on."""
+    """All streams of this process: `most` at once, `most_each` of one holder. The first one starts the threads."""
 
     def __init__(
-        self, most: int, make_feed: Callable[[Streams], Step], *, monotonic: Callable[[], float] = monotonic_s
+        self,
+        most: int,
+        most_each: int,
+        make_feed: Callable[[Streams], Step],
+        *,
+        monotonic: Callable[[], float] = monotonic_s,
     ) -> None:
         self._most = most
+        self._most_each = most_each
         self._make_feed = make_feed
         self._monotonic = monotonic
         self._lock = threading.Lock()
+        self._places: set[Place] = set()
         self._streams: set[Stream] = set()
         self._arriving: deque[Stream] = deque()
         self._dirty: set[Stream] = set()
         self._selector: selectors.BaseSelector | None = None
         self._stop = threading.Event()
         self._stopping = False
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[str, threading.Thread] = {}
         self._ticked_s = 0.0
 
-    def has_room(self, org_id: str) -> bool:
-        """Whether an organization may open another one; the last tenth is for those that have no more than a tenth."""
+    def reserve(self, access: Access) -> Place | None:
+        """A place for another stream, to be opened or released within a moment; None where there is no room."""
+        now_s = self._monotonic()
         with self._lock:
-            left, tenth = self._most - len(self._streams), self._most // 10
-            if self._stopping or left <= 0:
-                return False
-            return left > tenth or sum(stream.access.org_id == org_id for stream in self._streams) < tenth
+            # Whatever became of their requests.
+            self._places = {place for place in self._places if place.until_s > now_s}
+            held = [*(stream.access for stream in self._streams), *(place.access for place in self._places)]
+            if self._stopping or not self._has_room(access, held):
+                return None
+            place = Place(access, now_s + ARRIVES_S)
+            self._places.add(place)
+            return place
+
+    def _has_room(self, access: Access, held: Sequence[Access]) -> bool:
+        """The last tenth is for organizations that have no more than a tenth."""
+        left, tenth = self._most - len(held), self._most // 10
+        if left <= 0 or sum(one.holder == access.holder for one in held) >= self._most_each:
+            return False
+        return left > tenth or sum(one.org_id == access.org_id for one in held) < tenth
+
+    def release(self, place: Place) -> None:
+        """Give a place back, if it was not taken."""
+        with self._lock:
+            self._places.discard(place)
 
     def all(self) -> list[Stream]:
         """Those that are open and stay so."""
         with self._lock:
             return [stream for stream in self._streams if not stream.ending]
 
-    def open(self, sock: socket.socket, beginning: bytes, access: Access, asked: str | None) -> None:
-        """Take a connection over, and close it some time."""
-        sock.setblocking(False)
-        _notice_the_dead(sock)
-        stream = Stream(sock, access, asked, self._monotonic())
-        stream.buffer += beginning
-        with self._lock:
-            self._streams.add(stream)
-            self._arriving.append(stream)
-            self._begin()
+    def open(self, sock: socket.socket, beginning: bytes, place: Place, asked: str | None) -> None:
+        """Take a connection over, and close it some time: at once when its place is gone, or when this raises."""
+        with ExitStack() as undo:
+            undo.callback(sock.close)
+            undo.callback(self.release, place)
+            sock.setblocking(False)
+            _notice_the_dead(sock)
+            stream = Stream(sock, place.access, asked, self._monotonic())
+            stream.buffer += beginning
+            with self._lock:
+                if self._stopping or place not in self._places:
+                    return
+                self._begin()
+                self._places.discard(place)
+                self._streams.add(stream)
+                self._arriving.append(stream)
+            undo.pop_all()
         telemetry.STREAMS.inc()
         self.flush()
 
@@ -136,7 +186,7 @@ class Streams:
         """End everything, threads included."""
         self.stop()
         self._stop.set()
-        for thread in self._threads:
+        for thread in self._threads.values():
             thread.join(_JOIN_S)
         for stream in list(self._streams):
             self._drop(stream, "stopped")
@@ -168,16 +218,19 @@ class Streams:
         return True
 
     def _begin(self) -> None:
+        """Start what is not running: after a failure, the next one that opens tries what is missing again."""
         if self._selector is None:
+            selector = selectors.DefaultSelector()
             self._wake_in, self._wake_out = socket.socketpair()
             for end in (self._wake_in, self._wake_out):
                 end.setblocking(False)
-            self._selector = selectors.DefaultSelector()
-            self._selector.register(self._wake_out, selectors.EVENT_READ)
-            self._threads = [
-                start_loop("streams", self.step, self._stop, idle_s=0),
-                start_loop("stream_feed", self._make_feed(self), self._stop, idle_s=_FEED_EVERY_S),
-            ]
+            selector.register(self._wake_out, selectors.EVENT_READ)
+            self._selector = selector
+        if "streams" not in self._threads:
+            self._threads["streams"] = start_loop("streams", self.step, self._stop, idle_s=0)
+        if "stream_feed" not in self._threads:
+            feed = self._make_feed(self)
+            self._threads["stream_feed"] = start_loop("stream_feed", feed, self._stop, idle_s=_FEED_EVERY_S)
 
     def _greet(self) -> None:
         assert self._selector is not None
@@ -208,6 +261,9 @@ class Streams:
             left = len(stream.buffer)
         if left < before:
             stream.moved_s = self._monotonic()
+            stream.owed -= before - left
+        if stream.owed <= 0:  # all that was before it then; what came since is due from now on
+            stream.owed, stream.owed_s = left, self._monotonic()
         if broken:
             self._drop(stream, "gone")
         elif stream.ending and not left:
@@ -227,7 +283,7 @@ class Streams:
         now_s = self._ticked_s = self._monotonic()
         for stream in list(self._streams):
             silent_s = now_s - stream.moved_s
-            if stream.buffer and silent_s >= STUCK_S:
+            if stream.buffer and (silent_s >= STUCK_S or now_s - stream.owed_s >= TAKEN_WITHIN_S):
                 self._drop(stream, "slow")
             elif not stream.buffer and silent_s >= HEARTBEAT_S:
                 self.send(stream, _HEARTBEAT)

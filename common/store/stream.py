@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from common.store.arrays import words
+from common.store.arrays import texts, words
 from common.store.engine import Connection
 from common.store.incidents_read import EVENT, EVENT_ACTORS
 
@@ -37,10 +38,11 @@ SELECT e.incident_id::text AS incident_id, {EVENT}
  ORDER BY e.seq LIMIT %(limit)s
 """
 
-_FLOOR = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
+_SNAPSHOT = "SELECT pg_snapshot_xmax(s)::text, ARRAY(SELECT pg_snapshot_xip(s))::text FROM pg_current_snapshot() AS s"
 
-# Monitors whose state or settings a transaction changed that was not visible to the snapshot of the floor, some of each
-# organization: two ranges of indexes for each, whatever else is stored. The newest vote is that of state.status.
+# Monitors whose state or settings a transaction changed that an earlier snapshot did not see, because it began later or
+# was open then; some of each organization. Ranges of indexes, whatever else is stored and however long a transaction
+# stays open. The newest vote is that of state.status.
 _CHANGED = """
 SELECT o.id::text AS org_id, m.id::text AS id, m.enabled, m.deleted_at IS NOT NULL AS deleted, s.health, s.since,
        s.open_incident::text AS incident_id, v.last_slot, v.last_verdict, v.latency_ms,
@@ -50,14 +52,20 @@ SELECT o.id::text AS org_id, m.id::text AS id, m.enabled, m.deleted_at IS NOT NU
   FROM unnest(%(orgs)s::uuid[]) AS o(id)
  CROSS JOIN LATERAL (
    (SELECT x.monitor_no FROM monitor_states x
-     WHERE x.org_id = o.id AND x.changed_xid >= %(floor)s::text::xid8
+     WHERE x.org_id = o.id AND x.changed_xid >= %(next)s::text::xid8
        AND x.changed_xid < pg_snapshot_xmax(pg_current_snapshot())
      ORDER BY x.changed_xid LIMIT %(limit)s)
    UNION
    (SELECT x.monitor_no FROM monitors x
-     WHERE x.org_id = o.id AND x.changed_xid >= %(floor)s::text::xid8
+     WHERE x.org_id = o.id AND x.changed_xid >= %(next)s::text::xid8
        AND x.changed_xid < pg_snapshot_xmax(pg_current_snapshot())
      ORDER BY x.changed_xid LIMIT %(limit)s)
+   UNION
+   (SELECT x.monitor_no FROM monitor_states x
+     WHERE x.org_id = o.id AND x.changed_xid = ANY(%(open)s::text::xid8[]) LIMIT %(limit)s)
+   UNION
+   (SELECT x.monitor_no FROM monitors x
+     WHERE x.org_id = o.id AND x.changed_xid = ANY(%(open)s::text::xid8[]) LIMIT %(limit)s)
  ) c
   JOIN monitors m ON m.monitor_no = c.monitor_no AND m.org_id = o.id
   JOIN monitor_states s ON s.monitor_no = c.monitor_no
@@ -66,6 +74,46 @@ SELECT o.id::text AS org_id, m.id::text AS id, m.enabled, m.deleted_at IS NOT NU
      WHERE x.monitor_no = c.monitor_no AND x.last_slot > 'epoch' ORDER BY x.last_slot DESC LIMIT 1
   ) v ON true
 """
+
+# What these keys are now; those that are revoked or have expired are absent.
+_KEYS_NOW = """
+SELECT k.key_id::text, k.role, k.scopes
+  FROM unnest(%(prefixes)s::text[]) AS asked(prefix) CROSS JOIN LATERAL auth_key(asked.prefix) k
+ WHERE k.expires_at IS NULL OR k.expires_at > clock_timestamp()
+"""
+
+# What these sessions are now, by their place among those asked for; those that have ended are absent.
+_SESSIONS_NOW = """
+SELECT asked.place, s.role, s.tokens_valid_after
+  FROM unnest(%(users)s::uuid[], %(orgs)s::uuid[], %(families)s::uuid[]) WITH ORDINALITY
+       AS asked(user_id, org_id, family_id, place)
+ CROSS JOIN LATERAL auth_session(asked.user_id, asked.org_id, asked.family_id) s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was visible: all before `next` but what was `open` (an array's text), by transaction id."""
+
+    next: str
+    open: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyNow:
+    """A key that is good; `scopes` None: everything that the role may do."""
+
+    id: str
+    role: str
+    scopes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionNow:
+    """A session that goes on; access tokens from before `tokens_valid_after` are void."""
+
+    role: str
+    tokens_valid_after: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +144,35 @@ def events(connection: Connection, *, org_id: str, after: int, limit: int) -> li
     return [dict(row) for row in rows.mappings()]
 
 
-def floor(connection: Connection) -> str:
-    """The transaction id from which on changes may be invisible to this snapshot; read it before what it bounds."""
-    value: str = connection.exec_driver_sql(_FLOOR).scalar_one()
-    return value
+def keys_now(connection: Connection, prefixes: Sequence[str]) -> list[KeyNow]:
+    """Which of the keys with these prefixes are good; needs no organization."""
+    if not prefixes:
+        return []
+    rows = connection.exec_driver_sql(_KEYS_NOW, {"prefixes": texts(prefixes)})
+    return [KeyNow(row[0], row[1], None if row[2] is None else tuple(row[2])) for row in rows]
 
 
-def changed(connection: Connection, orgs: Sequence[str], *, floor: str, limit: int) -> dict[str, list[Change]]:
-    """Monitors of these organizations that changed since the floor; of one with more, more than `limit`."""
-    rows = connection.exec_driver_sql(_CHANGED, {"orgs": words(orgs), "floor": floor, "limit": limit + 1})
+def sessions_now(connection: Connection, asked: Sequence[tuple[str, str, str]]) -> list[SessionNow | None]:
+    """Each of these sessions (user, organization, family), None where it has ended; needs no organization."""
+    found: list[SessionNow | None] = [None] * len(asked)
+    if asked:
+        users, orgs, families = (words(column) for column in zip(*asked, strict=True))
+        keys = {"users": users, "orgs": orgs, "families": families}
+        for place, role, valid_after in connection.exec_driver_sql(_SESSIONS_NOW, keys):
+            found[place - 1] = SessionNow(role, valid_after)
+    return found
+
+
+def snapshot(connection: Connection) -> Snapshot:
+    """What is visible now; take it before what is to be followed by `changed`."""
+    return Snapshot(*connection.exec_driver_sql(_SNAPSHOT).one())
+
+
+def changed(connection: Connection, orgs: Sequence[str], *, since: Snapshot, limit: int) -> dict[str, list[Change]]:
+    """Monitors of these organizations whose change that snapshot did not see; of one with more, more than `limit`."""
+    keys = {"orgs": words(orgs), "next": since.next, "open": since.open, "limit": limit + 1}
     found: dict[str, list[Change]] = {}
-    for row in rows.mappings():
+    for row in connection.exec_driver_sql(_CHANGED, keys).mappings():
         change = Change(row["id"], row["mark"], row["deleted"], row["incident_id"], dict(row))
         found.setdefault(row["org_id"], []).append(change)
     return found

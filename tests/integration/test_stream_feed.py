@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from flask_jwt_extended import decode_token
@@ -45,7 +46,7 @@ class Line:
     clients: list[StreamClient] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.streams = Streams(1_000, lambda _streams: lambda: False, monotonic=lambda: self.now_s)
+        self.streams = Streams(1_000, 1_000, lambda _streams: lambda: False, monotonic=lambda: self.now_s)
         self.feed = StreamFeed(
             self.streams, self.world.databases.api, self.world.databases.worker,
             monotonic=lambda: self.now_s, now=self.wall,
@@ -64,8 +65,9 @@ class Line:
         expires_s: float | None = None,
     ) -> StreamClient:  # fmt: skip
         ours, theirs = socket.socketpair()
-        access = Access(org_id, credential or self.sessions[org_id], monitors, expires_s)
-        self.streams.open(theirs, b"", access, last_id)
+        place = self.streams.reserve(Access(org_id, "holder", credential or self.sessions[org_id], monitors, expires_s))
+        assert place is not None
+        self.streams.open(theirs, b"", place, last_id)
         self.clients.append(StreamClient(ours, whole=False))
         return self.clients[-1]
 
@@ -351,6 +353,35 @@ def test_an_older_transaction_neither_hides_a_change_nor_repeats_one(world: Worl
     assert [list(m.data["monitors"]) for m in client.of("monitors")[1:]] == [[second["id"]], [first["id"]]]
 
 
+def test_very_many_changes_beside_an_older_transaction_are_told_once(
+    world: World, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_feed, "MOST_MONITORS", 2)
+    first, *monitors = [world.alice.make_monitor(name=f"m{n}") for n in range(7)]
+    client = line.open(world.org_a)
+    line.turn()
+
+    def told() -> list[tuple[int, bool]]:
+        return [(len(m.data["monitors"]), m.data["more"]) for m in client.of("monitors")[1:]]
+
+    with world.databases.owner.begin() as slow:
+        slow.exec_driver_sql(
+            "UPDATE monitor_states SET since = since WHERE monitor_no ="
+            " (SELECT monitor_no FROM monitors WHERE id = %(id)s)", {"id": first["id"]},
+        )  # fmt: skip
+        for monitor in monitors[:5]:
+            world.open_incident(monitor)
+        line.turn(20)
+        assert told() == [(2, True)]
+        world.open_incident(monitors[5])  # after so many that nobody would read them all
+        line.turn(12)
+        assert told()[1:] == [(1, False)]
+        assert list(client.of("monitors")[-1].data["monitors"]) == [monitors[5]["id"]]
+    line.turn(12)
+    assert told()[2:] == [(1, False)]
+    assert list(client.of("monitors")[-1].data["monitors"]) == [first["id"]]
+
+
 def test_of_very_many_changes_some_are_told_and_the_rest_is_read(
     world: World, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,16 +430,31 @@ def test_a_stream_ends_when_its_key_is_deleted(world: World, line: Line) -> None
     made = world.alice.post("/v1/api-keys", json={"name": "page", "role": "viewer"}).get_json()
     client = line.open(world.org_a, credential=Key(world.org_a, made["id"], made["prefix"]))
     other = line.open(world.org_a, credential=held(world, "alice"))
-    line.turn()
-    line.turn(3, seconds=stream_feed.RECHECK_S)
+    line.turn(12)
     assert not client.ended
     assert world.alice.delete(f"/v1/api-keys/{made['id']}").status_code == 204
-    line.turn(2, seconds=stream_feed.RECHECK_S / 2)
-    line.settle()
+    line.turn(5)
     assert (client.ended, other.ended) == (True, False)
 
 
-@pytest.mark.parametrize("how", ["revoked", "disabled", "left", "organization"])
+@pytest.mark.parametrize("change", ["expires_at = now()", "scopes = '{monitors:read}'", "scopes = '{incidents:read}'"])
+def test_a_stream_ends_when_its_key_allows_less(world: World, line: Line, change: str) -> None:
+    made = world.alice.post("/v1/api-keys", json={"name": "page", "role": "viewer"}).get_json()
+    client = line.open(world.org_a, credential=Key(world.org_a, made["id"], made["prefix"]))
+    line.turn()
+    world.execute(f"UPDATE api_keys SET {change} WHERE id = %(id)s", id=made["id"])
+    line.turn(5)
+    assert client.ended
+
+
+def test_a_stream_ends_when_another_key_has_its_prefix(world: World, line: Line) -> None:
+    made = world.alice.post("/v1/api-keys", json={"name": "page", "role": "viewer"}).get_json()
+    client = line.open(world.org_a, credential=Key(world.org_a, str(uuid4()), made["prefix"]))
+    line.turn(2)
+    assert client.ended
+
+
+@pytest.mark.parametrize("how", ["revoked", "disabled", "left", "organization", "tokens"])
 def test_a_stream_ends_when_its_user_is_out(world: World, line: Line, how: str) -> None:
     session = held(world, "bob")
     client, other = line.open(world.org_a, credential=session), line.open(world.org_b)
@@ -419,13 +465,33 @@ def test_a_stream_ends_when_its_user_is_out(world: World, line: Line, how: str) 
             "disabled": "UPDATE users SET disabled_at = now() WHERE id = %(user)s",
             "left": "DELETE FROM memberships WHERE user_id = %(user)s",
             "organization": "UPDATE organizations SET disabled_at = now() WHERE id = %(org)s",
+            "tokens": "UPDATE users SET tokens_valid_after = now() + interval '1 minute' WHERE id = %(user)s",
         }[how],
         family=session.family_id, user=session.user_id, org=world.org_a,
     )  # fmt: skip
-    line.turn(2, seconds=stream_feed.RECHECK_S / 2 + 0.1)
-    line.settle()
-    assert client.ended
-    assert other.sock.fileno() >= 0
+    line.turn(5)
+    assert (client.ended, other.ended) == (True, False)
+
+
+def test_all_tokens_of_a_session_share_its_places(world: World) -> None:
+    tokens = world.login("bob")
+    most = world.services.settings.streams_per_credential
+    answers = [world.person(tokens["access_token"]).get("/v1/stream") for _ in range(most + 1)]
+    assert [answer.status_code for answer in answers] == [200] * most + [503]
+    assert "TOCSIN_STREAMS_PER_CREDENTIAL" in answers[-1].text
+    next_ = world.person(world.person(tokens["refresh_token"]).post("/v1/auth/refresh").get_json()["access_token"])
+    assert next_.get("/v1/stream").status_code == 503
+    assert world.alice.get("/v1/stream").status_code == 200
+    answers[0].close()  # an answer that ends here has not changed hands
+    assert next_.get("/v1/stream").status_code == 200
+
+
+def test_a_key_that_is_full_leaves_room_to_the_next(world: World) -> None:
+    made = [world.alice.post("/v1/api-keys", json={"name": name, "role": "viewer"}).get_json() for name in "ab"]
+    full, other = (world.person(key["key"]) for key in made)
+    most = world.services.settings.streams_per_credential
+    assert [full.get("/v1/stream").status_code for _ in range(most + 1)] == [200] * most + [503]
+    assert other.get("/v1/stream").status_code == 200
 
 
 def test_a_stream_ends_with_its_token(world: World, line: Line) -> None:
@@ -442,11 +508,16 @@ def test_a_look_takes_few_statements_however_many_listen(world: World, line: Lin
     for _ in range(50):
         line.open(world.org_a)
         line.open(world.org_b)
+        line.open(world.org_b, credential=held(world, "charlie", "b"))
+    for name in ("one", "two"):
+        made = world.alice.post("/v1/api-keys", json={"name": name, "role": "viewer"}).get_json()
+        line.open(world.org_a, credential=Key(world.org_a, made["id"], made["prefix"]))
     line.turn()
     with counted(world.databases.worker) as sent, counted(world.databases.api) as own:
         line.turn(4)
-    # Four looks at the numbers, and one at the monitors: two statements.
-    assert (len(sent), len(own)) == (6, 0)
+    # Four looks at the numbers, and one at the monitors: two statements. One each for all keys and all sessions.
+    assert (len(sent), len(own)) == (6, 2)
+    assert not any(client.ended for client in line.clients)
 
 
 def test_nobody_listening_costs_no_statement(world: World, line: Line) -> None:
@@ -464,8 +535,8 @@ def test_the_looks_read_by_index_alone(world: World) -> None:
     """With few rows a planner prefers to read all: forbidden, it must find a way that reads no more than it shows."""
     with world.databases.worker.begin() as connection:
         connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        keys = {"orgs": "{" + world.org_a + "}", "floor": "1", "limit": 10}
+        keys = {"orgs": "{" + world.org_a + "}", "next": "1", "open": "{2,3}", "limit": 10}
         plan = "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {stream._CHANGED}", keys))
-    assert "monitor_states_changed" in plan
-    assert "monitors_changed_of" in plan
+    assert plan.count("monitor_states_changed") == 2
+    assert plan.count("monitors_changed_of") == 2
     assert "Seq Scan" not in plan

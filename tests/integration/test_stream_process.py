@@ -6,6 +6,7 @@ import http.client
 import json
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -40,8 +41,8 @@ class Served:
     process: Popen[str]
     clients: list[StreamClient]
 
-    def connect(self, last_id: str | None = None) -> StreamClient:
-        self.clients.append(StreamClient.connect(self.port, self.key, last_id))
+    def connect(self, last_id: str | None = None, key: str = "") -> StreamClient:
+        self.clients.append(StreamClient.connect(self.port, key or self.key, last_id))
         return self.clients[-1]
 
     def ready(self, count: int) -> list[StreamClient]:
@@ -78,7 +79,8 @@ def served(databases: Databases, database_url: str, redis_url: str, tmp_path: Pa
     port = free_port()
     env = environment(
         database_url, redis_url, tmp_path, TOCSIN_PORT=str(port), TOCSIN_API_THREADS=str(THREADS),
-        TOCSIN_STREAMS=str(MOST), TOCSIN_RATE_LIMIT_WRITES="0", TOCSIN_LOG_LEVEL="error",
+        TOCSIN_STREAMS=str(MOST), TOCSIN_STREAMS_PER_CREDENTIAL=str(MOST), TOCSIN_RATE_LIMIT_WRITES="0",
+        TOCSIN_LOG_LEVEL="error",
     )  # fmt: skip
     assert run("migrations.run", env).returncode == 0
     key = json.loads((tmp_path / "credentials.json").read_text())["api_key"]
@@ -109,7 +111,7 @@ def test_past_the_cap_is_503_and_who_leaves_makes_room(served: Served) -> None:
     clients = served.ready(OURS)
     refused = served.ask("GET", "/v1/stream")
     assert (refused.status_code, refused.headers["Content-Type"]) == (503, "application/problem+json")
-    assert (refused.json()["code"], refused.headers["Retry-After"]) == ("UNAVAILABLE", "30")
+    assert (refused.json()["code"], refused.headers["Retry-After"]) == ("STREAMS_FULL", "30")
     for client in clients[:5]:
         client.close()
     deadline = time.monotonic() + 10
@@ -122,6 +124,39 @@ def test_past_the_cap_is_503_and_who_leaves_makes_room(served: Served) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     again.wait(lambda messages: len(messages) > 1)
+
+
+def test_many_that_come_at_once_get_no_more_than_there_is(served: Served) -> None:
+    clients = [served.connect() for _ in range(MOST + 20)]
+    deadline = time.monotonic() + 15
+    while not all(client.head for client in clients):
+        assert time.monotonic() < deadline
+        for client in clients:
+            client.read(0.01)
+    assert sum(client.head.startswith("HTTP/1.1 200") for client in clients) == OURS
+    assert sum(client.head.startswith("HTTP/1.1 503") for client in clients) == MOST + 20 - OURS
+
+
+def test_who_leaves_before_the_answer_and_who_wants_its_head_alone_take_no_place(served: Served) -> None:
+    for _ in range(MOST):
+        client = served.connect()
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no goodbye
+        client.close()
+        assert served.ask("HEAD", "/v1/stream").status_code == 200
+    served.clients.clear()
+    time.sleep(1)
+    served.ready(OURS)
+
+
+def test_a_stream_ends_soon_after_its_key(served: Served) -> None:
+    made = served.ask("POST", "/v1/api-keys", json={"name": "page", "role": "viewer"}).json()
+    client = served.connect(key=made["key"])
+    client.wait(lambda messages: any(message.event == "monitors" for message in messages))
+    (other,) = served.ready(1)
+    assert served.ask("DELETE", f"/v1/api-keys/{made['id']}").status_code == 204
+    client.wait_for_end(5.0)
+    other.read(0.5)
+    assert not other.ended
 
 
 def test_every_connection_is_closed_once_and_nothing_is_left(served: Served) -> None:
