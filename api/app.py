@@ -66,7 +66,7 @@ from api.streams import Streams
 from api.summary_cache import SummaryCache
 from api.trials import Trials
 from common import log, process
-from common.broker import make_broker
+from common.broker import make_request_broker
 from common.channels.wiring import open_context
 from common.clock import utc_now
 from common.domain.errors import SettingsError, Unavailable
@@ -151,7 +151,7 @@ def open_services(settings: Settings) -> Services:
     """Everything that the API talks to; nothing connects yet."""
     database_url, redis_url = process.require_urls(settings)
     vault = Vault(_required(settings.encryption_keys, "TOCSIN_ENCRYPTION_KEYS"))
-    broker = make_broker(redis_url)
+    broker = make_request_broker(redis_url)
     return Services(
         settings=settings,
         database=Database(database_url, DatabaseRole.API, application="api", pool_size=settings.api_threads),
@@ -164,7 +164,9 @@ def open_services(settings: Settings) -> Services:
         probes=ProbeDesk(ProbeRequests(broker, vault), at_once=max(2, settings.api_threads // 4)),
         incident_cache=IncidentCache(redis_url),
         summaries=SummaryCache(),
-        streams=Streams(settings.streams, lambda streams: _feed(streams, database_url)),
+        streams=Streams(
+            settings.streams, settings.streams_per_credential, lambda streams: _feed(streams, database_url)
+        ),
         mailer=open_mailer(settings),
         oidc=open_provider(settings),
     )

@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document, by the name of the model: a test holds each against its model."""
+"""Examples of what is sent, for the OpenAPI document: a test holds each against its model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+_ID = "01928e5c-7f3a-7cc1-9d5e-3b1f5a1c2d3e"
+
+#: By the name of the model of a whole body.
 EXAMPLES: Mapping[str, dict[str, Any]] = MappingProxyType(
     {
         "Login": {"email": "admin@example.com", "password": "correct horse battery staple"},
@@ -48,7 +51,7 @@ EXAMPLES: Mapping[str, dict[str, Any]] = MappingProxyType(
                     "type": "http",
                     "target": "https://shop.example/health",
                     "labels": {"team": "shop"},
-                    "http": {"headers": {"Authorization": {"secret": None}}},
+                    "http": {"headers": {"Authorization": None}},
                 }
             ],
         },
@@ -61,7 +64,7 @@ EXAMPLES: Mapping[str, dict[str, Any]] = MappingProxyType(
             "name": "shop to its team",
             "match": {"severity": "critical", "source": "*", "name": "*"},
             "matchers": [{"label": "team", "op": "=", "value": "shop"}],
-            "channel_ids": ["01928e5c-7f3a-7cc1-9d5e-3b1f5a1c2d3e"],
+            "channel_ids": [_ID],
         },
         "SilenceIn": {
             "matchers": [{"label": "team", "op": "=", "value": "shop"}],
@@ -81,5 +84,38 @@ EXAMPLES: Mapping[str, dict[str, Any]] = MappingProxyType(
         "StatusIn": {"status": "acknowledged"},
         "TenantIn": {"name": "Example Ltd"},
         "InviteIn": {"email": "bob@example.com", "role": "editor"},
+        "SwitchIn": {"organization_id": _ID},
+        "RegistrationIn": {
+            "email": "bob@example.com",
+            "password": "a quiet lantern hums",
+            "name": "Bob",
+            "organization": "Example Ltd",
+        },
+        "TokenIn": {"token": "gAAAAABnPyQ1c2VhbGVkLXJlZ2lzdHJhdGlvbg"},
+        "PasswordChange": {"current": "correct horse battery staple", "new": "a quiet lantern hums"},
+        "ForgottenPassword": {"email": "bob@example.com"},
+        "PasswordReset": {"token": "kq3vXb0yQ2mJ8sT1nZ5wRr7uYd4eLhFa", "new": "a quiet lantern hums"},
+        "AcceptIn": {"token": "kq3vXb0yQ2mJ8sT1nZ5wRr7uYd4eLhFa", "password": "a quiet lantern hums", "name": "Bob"},
+        "OrganizationIn": {"name": "Example Ltd"},
+        "MembershipIn": {"role": "admin"},
+        "SeriesIn": {"ids": [_ID], "window": "6h", "points": 3},
+        "IncidentPatch": {"severity": "critical", "labels": {"team": "payments"}, "postmortem": "A fibre was cut."},
+        "BulkAcknowledgementIn": {"ids": [_ID], "duration_seconds": 3600},
+        "RouteTestIn": {"name": "DiskFull", "source": "db-1", "severity": "error", "labels": {"team": "database"}},
+        "RedeliveryIn": {"channel_id": _ID, "since": "2026-11-21T09:00:00Z"},
+        "ReplayIn": {"all": True},
+    }
+)
+
+#: Of what is sent to change a part, by operation.
+PATCHES: Mapping[str, dict[str, Any]] = MappingProxyType(
+    {
+        "change_own_organization": {"name": "Example Ltd"},
+        "change_membership": {"role": "admin"},
+        "change_monitor": {"interval_seconds": 60, "labels": {"team": "payments"}, "quorum": None},
+        "change_channel": {"config": {"url": "https://hooks.example/other"}, "enabled": True},
+        "change_route": {"position": 1, "cooldown_seconds": 600},
+        "change_silence": {"comment": "the rack takes longer", "duration_seconds": 7200},
+        "change_organization": {"enabled": False},
     }
 )

@@ -32,6 +32,10 @@ _ESCAPED = re.compile(r'\\(["\\])')
 #: What an answer says beside its body.
 _KEPT_HEADERS = ("Location", "ETag")
 _RETRY_AFTER_S = 1
+#: What the fingerprint is signed for. A body may hold a password: without our key nobody can try some against it.
+_PURPOSE = "idempotent request"
+#: Where the body's plain digest stands beside the answer, sealed: a signature ends with its key, this is sealed anew.
+_DIGEST = "digest"
 
 
 class _Failed(Exception):
@@ -51,13 +55,15 @@ def once(body: Any, act: Callable[[], Response]) -> Response:
     if key is None:
         return act()
     me = caller()
-    claim = Claim(me.org_id or None, me.actor, f"{request.method} {request.path}", key, _fingerprint(body))
+    digest = _digest(body)
+    fingerprint = services().vault.sign(_PURPOSE, digest)
+    claim = Claim(me.org_id or None, me.actor, f"{request.method} {request.path}", key, fingerprint)
     claimed = False
     try:
         with _database().share(me.org_id) as connection:
             earlier = idempotency_keys.claim(connection, claim)
             claimed = True
-            return _do(connection, claim, act) if earlier is None else _replay(earlier, claim)
+            return _do(connection, claim, digest, act) if earlier is None else _replay(earlier, claim, digest)
     except _Failed as failed:
         return failed.response
     except Contended:
@@ -68,11 +74,11 @@ def once(body: Any, act: Callable[[], Response]) -> Response:
         ) from None
 
 
-def _do(connection: Connection, claim: Claim, act: Callable[[], Response]) -> Response:
+def _do(connection: Connection, claim: Claim, digest: bytes, act: Callable[[], Response]) -> Response:
     response = act()
     if response.status_code >= 400:
         raise _Failed(response)
-    idempotency_keys.complete(connection, claim.id, _seal(claim, response))
+    idempotency_keys.complete(connection, claim.id, _seal(claim, digest, response))
     return response
 
 
@@ -90,7 +96,7 @@ def _key() -> str | None:
     return key
 
 
-def _fingerprint(body: Any) -> bytes:
+def _digest(body: Any) -> bytes:
     """The same for bodies that say the same: neither spaces nor the order of names matter."""
     return sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).digest()
 
@@ -100,8 +106,9 @@ def _database() -> Database:
     return services().database if caller().org_id else services().platform.database
 
 
-def _seal(claim: Claim, response: Response) -> str:
+def _seal(claim: Claim, digest: bytes, response: Response) -> str:
     kept = {
+        _DIGEST: digest.hex(),
         "body": response.get_data(as_text=True),
         "content_type": response.content_type,
         "headers": {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers},
@@ -109,12 +116,7 @@ def _seal(claim: Claim, response: Response) -> str:
     return services().vault.seal(_owner(claim.org_id, claim.id), kept)
 
 
-def _replay(earlier: Earlier, claim: Claim) -> Response:
-    if earlier.fingerprint != claim.fingerprint:
-        raise Conflict(
-            "This Idempotency-Key was used with another body; send a new key with a new request.",
-            code="IDEMPOTENCY_KEY_CONFLICT",
-        )
+def _replay(earlier: Earlier, claim: Claim, digest: bytes) -> Response:
     try:
         kept = services().vault.open(_owner(claim.org_id, earlier.id), earlier.answer)
     except SecretUnreadable as error:
@@ -123,6 +125,12 @@ def _replay(earlier: Earlier, claim: Claim) -> Response:
             "This request was done before, but its answer can no longer be read: its encryption key is gone.",
             code="IDEMPOTENCY_ANSWER_LOST",
         ) from None
+    # The version before this one sealed none: its fingerprint is the digest.
+    if kept.get(_DIGEST, earlier.fingerprint.hex()) != digest.hex():
+        raise Conflict(
+            "This Idempotency-Key was used with another body; send a new key with a new request.",
+            code="IDEMPOTENCY_KEY_CONFLICT",
+        )
     response = Response(kept["body"], 200, headers=kept["headers"], content_type=kept["content_type"])
     response.headers[REPLAYED] = "true"
     return response

@@ -37,7 +37,10 @@ def create_invite(body: InviteIn) -> dict[str, Any]:
         organization = accounts.organization(connection, me.org_id)["name"]
     base_url = services().settings.base_url
     letter = letters.invitation(row["email"], invite.token, base_url, organization=organization, role=body.role)
-    return {**row, "token": invite.token, "mailed": services().mailer.send(letter)}
+    posting = services().mailer.prepare(letter)
+    if posting is not None:
+        services().database.after_commit(posting.send, otherwise=posting.drop)
+    return {**row, "token": invite.token, "mailed": posting is not None}
 
 
 @routes.get("/v1/invites", permission="invites:read", query=PageQuery, answer=Invite, paged=True)

@@ -43,6 +43,14 @@ class Letter:
     text: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """A letter that has its room among those under way and waits to be sent, or not to be: one of both, once."""
+
+    send: Callable[[], None]
+    drop: Callable[[], None]
+
+
 class Mailer:
     """Sends letters; without a server it is not `available`, and nothing may be sent."""
 
@@ -67,14 +75,22 @@ class Mailer:
 
     def send(self, letter: Letter) -> bool:
         """Send a letter some time soon; False when too many are under way, or there is no server."""
-        if self._server is None:
+        posting = self.prepare(letter)
+        if posting is None:
             return False
+        posting.send()
+        return True
+
+    def prepare(self, letter: Letter) -> Posting | None:
+        """A letter that may not leave yet; None when too many are under way, or there is no server."""
+        if self._server is None:
+            return None
         if not self._room.acquire(blocking=False):
             log.get_logger().warning("mail_dropped", kind=letter.kind, reason="too many at once")
-            return False
+            return None
         # Not a daemon: a process that ends waits for it.
-        threading.Thread(target=self._run, args=(letter, self._server), name="mail").start()
-        return True
+        thread = threading.Thread(target=self._run, args=(letter, self._server), name="mail")
+        return Posting(thread.start, self._room.release)
 
     def _run(self, letter: Letter, server: MailServer) -> None:
         try:

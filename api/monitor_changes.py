@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from uuid_utils import uuid7
 
@@ -13,12 +13,22 @@ from api.context import caller, services
 from api.monitor_documents import kept_secrets, stored_settings, to_settings
 from api.monitor_writes import Rewriting, open_secrets
 from api.schemas_monitors import MonitorIn
+from api.schemas_options import OptionsIn
 from api.targets import origin_of
 from common import log
 from common.domain.errors import Conflict, FieldError, ValidationFailed
 from common.store import locations, monitor_sets, monitors
 from common.store.engine import Connection
 from common.store.monitors import MonitorSettings
+
+#: Options that say whom secrets are sent to, or who vouches for them.
+_LEADING = ("proxy", "ca_certificates", "server_name")
+#: Options that guard secrets on their way, each value better than those before it; False and True are others' words.
+_GUARDING: Mapping[str, tuple[bool | str, ...]] = {
+    "verify_tls": (False, True),
+    "tls": (False, "disable", "prefer", "require", True),
+    "security": ("none", "starttls", "tls"),
+}
 
 
 def create(connection: Connection, body: MonitorIn) -> str:
@@ -63,16 +73,21 @@ def delete(connection: Connection, row: Mapping[str, Any]) -> None:
 
 
 def tell(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> None:
-    """One log line, after the commit, that leads from the request's id (bound) to the monitor's, and back."""
+    """One log line, once it is committed, that leads from the request's id (bound) to the monitor's, and back."""
     if before is not None and before["config_version"] == after["config_version"]:
         return  # nothing changed
-    event = _event(before, after)
-    log.get_logger().info(event, monitor_id=after["id"], config_version=after["config_version"])
+    _tell(_event(before, after), after["id"], after["config_version"])
 
 
 def tell_deleted(row: Mapping[str, Any]) -> None:
     """The same for a monitor that is gone."""
-    log.get_logger().info("monitor_deleted", monitor_id=row["id"], config_version=row["config_version"] + 1)
+    _tell("monitor_deleted", row["id"], row["config_version"] + 1)
+
+
+def _tell(event: str, monitor_id: str, config_version: int) -> None:
+    services().database.after_commit(
+        lambda: log.get_logger().info(event, monitor_id=monitor_id, config_version=config_version)
+    )
 
 
 def _event(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> str:
@@ -117,14 +132,37 @@ def _parent_problems(connection: Connection, parent_id: str, monitor_id: str | N
 
 
 def refuse_leak(row: Mapping[str, Any], body: MonitorIn) -> None:
-    """Secrets can be written, never read: pointing a monitor at another host must not send them there."""
+    """Secrets can be written, never read: pointing a monitor at another host must not send them there.
+
+    Nor may they be read on their way from now on, or by whom another authority vouches for.
+    """
     kept = kept_secrets(body)
-    moved = row["type"] != body.type or origin_of(body.type, body.target) != origin_of(row["type"], row["target"])
-    if kept and (moved or getattr(body.options, "proxy", None) != (row["options"] or {}).get("proxy")):
-        raise ValidationFailed(
-            "Stored secrets do not follow a monitor to another origin.",
-            details=[FieldError(path, "send it again, or remove it, with the new target") for path in kept],
-        )
+    if not kept:
+        return
+    if row["type"] != body.type or origin_of(body.type, body.target) != origin_of(row["type"], row["target"]):
+        _refuse_kept(kept, "Stored secrets do not follow a monitor to another origin.", "with the new target")
+    exposing = _exposing(row["options"] or {}, body.options)
+    if exposing:
+        _refuse_kept(kept, f"Stored secrets are not exposed by another {exposing}.", f"with the new {exposing}")
+
+
+def _refuse_kept(kept: Sequence[str], message: str, when: str) -> NoReturn:
+    details = [FieldError(path, f"send it again, or remove it, {when}") for path in kept]
+    raise ValidationFailed(message, details=details)
+
+
+def _exposing(before: Mapping[str, Any], wanted: OptionsIn) -> str | None:
+    """The option that would send stored secrets another way, or less guarded, than `before` does; None without."""
+    fields = type(wanted).model_fields
+    for name in (*_LEADING, *_GUARDING):
+        if name not in fields:
+            continue
+        # What is not stored has its default.
+        was, now = before.get(name, fields[name].default), getattr(wanted, name)
+        ranks = _GUARDING.get(name)
+        if (was != now) if ranks is None else (ranks.index(now) < ranks.index(was)):
+            return name
+    return None
 
 
 def _refuse_taken(connection: Connection, key: str | None) -> None:

@@ -19,7 +19,7 @@ from api.schemas_bulk import MAX_DESIRED, PlanIn
 from common.domain import plans
 from common.domain.errors import FieldError, PreconditionFailed, ValidationFailed
 from common.domain.plans import Action, Change, Desired, Present
-from common.store import locations, monitor_plans, monitor_sets
+from common.store import locations, monitor_plans, monitor_sets, votes
 from common.store.engine import Connection
 from common.store.monitors import MonitorSettings
 
@@ -60,11 +60,17 @@ def check(body: PlanIn) -> Checked:
 def compare(connection: Connection, body: PlanIn, checked: Checked, *, lock: bool = False) -> Comparison:
     """What an apply of this body does now. `lock` keeps what it rests on until the transaction ends.
 
-    Raises ValidationFailed.
+    Raises ValidationFailed, and PreconditionFailed when something came while we waited for the locks.
     """
     org_id = caller().org_id
     indexes = {monitor.key or "": index for index, monitor in checked.bodies.items()}
-    rows = {row["key"]: row for row in monitor_sets.of_keys(connection, org_id=org_id, keys=sorted(indexes), lock=lock)}
+    locked = _lock(connection, body, sorted(indexes)) if lock else None
+    # Read after the locks: what was changed while we waited for them shows in the fingerprint.
+    rows = {row["key"]: row for row in monitor_sets.of_keys(connection, org_id=org_id, keys=sorted(indexes))}
+    doomed = _doomed(connection, body, sorted(indexes)) if body.prune else {}
+    if locked is not None and not locked.issuperset(row["id"] for row in (*rows.values(), *doomed.values())):
+        # To lock it now would be out of order.
+        raise stale()
     secrets = {key: open_secrets(row) for key, row in rows.items()}
     resolved = monitor_batches.resolve(
         connection,
@@ -74,7 +80,6 @@ def compare(connection: Connection, body: PlanIn, checked: Checked, *, lock: boo
     )
     checked.raise_faults()
     wanted = {key: resolved[index] for key, index in indexes.items()}
-    doomed = _doomed(connection, body, sorted(indexes), lock=lock) if body.prune else {}
     changes = _changes(connection, wanted, rows, secrets, doomed)
     drift = monitor_plans.drifted(connection, org_id=org_id, labels=body.labels, limit=_MAX_DRIFT)
     return Comparison(changes, _fingerprint(body, changes, wanted), drift, wanted, rows, secrets, doomed)
@@ -90,11 +95,14 @@ def apply(connection: Connection, found: Comparison) -> None:
         if len(made) < len(ids):
             raise stale()
     updates = [found.rows[change.key] for change in by_action[Action.UPDATE]]
+    deletions = [found.doomed[change.key] for change in by_action[Action.DELETE]]
+    if updates and deletions:
+        # All votes before the first state and incident: those of what is deleted would come after those of what pauses.
+        votes.lock(connection, [row["monitor_no"] for row in (*updates, *deletions)])
     monitor_writes.rewrite(
         connection,
         [Rewriting(row, stored_settings(row, found.secrets[row["key"]]), found.wanted[row["key"]]) for row in updates],
     )
-    deletions = [found.doomed[change.key] for change in by_action[Action.DELETE]]
     if deletions:
         monitor_writes.delete(connection, deletions)
     kept = [*ids.values(), *(row["id"] for row in found.rows.values())]
@@ -119,15 +127,23 @@ def document(found: Comparison) -> dict[str, Any]:
     }
 
 
-def _doomed(connection: Connection, body: PlanIn, keys: Sequence[str], *, lock: bool) -> dict[str, Row]:
+def _lock(connection: Connection, body: PlanIn, keys: Sequence[str]) -> set[str]:
+    return monitor_plans.lock(
+        connection,
+        org_id=caller().org_id,
+        keys=keys,
+        labels=body.labels,
+        limit=MAX_DESIRED + 1,
+        prune=body.prune,
+    )
+
+
+def _doomed(connection: Connection, body: PlanIn, keys: Sequence[str]) -> dict[str, Row]:
     org_id = caller().org_id
     rows = monitor_plans.others(connection, org_id=org_id, keys=keys, labels=body.labels, limit=MAX_DESIRED + 1)
     if len(rows) > MAX_DESIRED:
         message = f"would delete more than {MAX_DESIRED:,} monitors; narrow it by labels"
         raise ValidationFailed("This plan deletes too much.", details=[FieldError("prune", message)])
-    if lock and rows:
-        # Read again once they are ours: what was changed meanwhile shows in the fingerprint.
-        rows = monitor_sets.of_ids(connection, org_id=org_id, ids=[row["id"] for row in rows], lock=True)
     return {row["key"]: row for row in rows}
 
 

@@ -57,7 +57,7 @@ def apply_monitors(body: ApplyIn) -> dict[str, Any]:
             raise monitor_desired.stale()
         monitor_desired.apply(connection, found)
     document = monitor_desired.document(found)
-    log.get_logger().info("monitors_applied", **document["summary"])
+    services().database.after_commit(lambda: log.get_logger().info("monitors_applied", **document["summary"]))
     return document
 
 

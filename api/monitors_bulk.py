@@ -48,7 +48,9 @@ def create_monitors(body: BulkIn) -> dict[str, Any]:
         made = _create(connection, checked)
         if body.mode == "all":
             checked.raise_faults()
-    log.get_logger().info("monitors_created", count=len(made), refused=len(checked.faults))
+    services().database.after_commit(
+        lambda: log.get_logger().info("monitors_created", count=len(made), refused=len(checked.faults))
+    )
     results = [_result(index, made.get(index), checked.faults.get(index)) for index in range(len(body.monitors))]
     return {"created": len(made), "failed": len(checked.faults), "results": results}
 

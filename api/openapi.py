@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api import idempotency, problems
-from api.examples import EXAMPLES
+from api.example_answers import ANSWERS, BY_OPERATION
+from api.examples import EXAMPLES, PATCHES
 from api.parsing import MAX_ITEMS
 from api.routing import Route
 from api.schemas import Problem
@@ -124,7 +125,8 @@ def _operation(route: Route, references: dict[type[BaseModel], Any]) -> dict[str
         operation["requestBody"] = _request_body(route, body, references[body])
     if item := route.facts.get("items"):
         schema = {"type": "array", "maxItems": MAX_ITEMS, "items": references[item]}
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        content = {"application/json": {"schema": schema, "example": [EXAMPLES[item.__name__]]}}
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
@@ -176,7 +178,8 @@ def _header(name: str, description: str, schema: dict[str, Any]) -> dict[str, An
 
 def _request_body(route: Route, body: type[BaseModel], reference: dict[str, Any]) -> dict[str, Any]:
     if not route.facts.get("merge"):
-        return {"required": True, "content": {"application/json": {"schema": reference}}}
+        content = {"application/json": {"schema": reference, "example": EXAMPLES[body.__name__]}}
+        return {"required": True, "content": content}
     # Any part of the object; what is left out stays.
     name = reference["$ref"].rsplit("/", 1)[1]
     fields = {
@@ -185,7 +188,8 @@ def _request_body(route: Route, body: type[BaseModel], reference: dict[str, Any]
     }
     partial = {"type": "object", "description": f"Any fields of {name}; null resets one.", "properties": fields}
     kinds = ("application/merge-patch+json", "application/json")
-    return {"required": True, "content": {kind: {"schema": partial} for kind in kinds}}
+    shown = {"schema": partial, "example": PATCHES[route.operation_id]}
+    return {"required": True, "content": dict.fromkeys(kinds, shown)}
 
 
 def _responses(route: Route, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
@@ -193,7 +197,7 @@ def _responses(route: Route, references: dict[type[BaseModel], Any]) -> dict[str
     good = _answer(route, references)
     responses = {str(route.status): good}
     for status in route.facts.get("own_errors", ()):
-        responses[str(status)] = {**good, "description": HTTPStatus(status).phrase}
+        responses[str(status)] = {**_without_example(good), "description": HTTPStatus(status).phrase}
     for status in problems.statuses(route):
         if status in problems.KINDS:
             responses[str(status)] = {"$ref": f"#/components/responses/{problems.KINDS[status].name}"}
@@ -217,8 +221,9 @@ def _answer(route: Route, references: dict[type[BaseModel], Any]) -> dict[str, A
         return {"description": "OK", "content": {media_type: {"schema": {"type": "string"}}}}
     if model is None:
         return {"description": "OK"}
-    schema = references[model]
+    schema, example = references[model], BY_OPERATION.get(route.operation_id, ANSWERS[model.__name__])
     if route.facts.get("paged"):
+        example = {"data": [example], "next_cursor": None}
         schema = {
             "type": "object",
             "required": ["data", "next_cursor"],
@@ -228,7 +233,13 @@ def _answer(route: Route, references: dict[type[BaseModel], Any]) -> dict[str, A
             },
         }
     headers = {"headers": {"ETag": {"$ref": "#/components/headers/ETag"}}} if route.facts.get("versioned") else {}
-    content = {"application/json": {"schema": schema}}
+    content = {"application/json": {"schema": schema, "example": example}}
     if other := route.facts.get("other_media_type"):
         content[other] = {"schema": {"type": "string"}}
     return {"description": "OK", **headers, "content": content}
+
+
+def _without_example(answer: dict[str, Any]) -> dict[str, Any]:
+    """The same form for an error: what stands in the example is how it looks when all is well."""
+    content = {kind: {"schema": media["schema"]} for kind, media in answer["content"].items()}
+    return {**answer, "content": content}

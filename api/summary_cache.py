@@ -1,9 +1,9 @@
 """Answers that cost a look at everything: counted once, whoever else asks shares them.
 
-Who asks gets what is there, a second old or hardly more where many ask, and has it counted anew beside the requests. Only
-where nobody has asked for a while somebody waits. Where counting takes long, an answer may be as old as four times that:
-else it would be too old the moment it is there, and everybody would count for themselves, each making it longer for the
-others.
+Who asks gets what is there, a second old or hardly more where many ask, and has it counted anew beside the requests.
+Only where nobody has asked for a while somebody waits. Where counting takes long, an answer may be as old as four times
+that: else it would be too old the moment it is there, and everybody would count for themselves, each making it longer
+for the others.
 
 Kept in this process alone: what another one counts is no older, and nothing has to be there for it.
 """

@@ -69,6 +69,7 @@ def streams(plan: Plan, progress: Progress) -> StreamFindings:
     with Stack(plan, lambda line: progress.show(f"streams: {line}", None)) as stack:
         org = str(seed(stack.database, plan, stack.target))
         stack.start_notifier()
+        stack.env["TOCSIN_STREAMS_PER_CREDENTIAL"] = str(STREAMS)  # all of them come with one key
         access = stack.start_api()
         return _Trial(stack, access, org, plan.seconds, lambda what: progress.show(f"streams: {what}", None)).run()
 

@@ -107,6 +107,13 @@ class Settings(BaseModel):
         alias="TOCSIN_STREAMS",
         description="Open event streams (GET /v1/stream) per API process; beyond it 503.",
     )
+    streams_per_credential: int = Field(
+        20,
+        ge=1,
+        le=20_000,
+        alias="TOCSIN_STREAMS_PER_CREDENTIAL",
+        description="Open event streams of one API key or session per API process; beyond it 503.",
+    )
     location: str = Field("local", alias="TOCSIN_LOCATION", description="Where this worker stands; its queues' name.")
     egress: Literal["internal", "public"] = Field(
         "internal",

@@ -64,6 +64,7 @@ API_REQUESTS = Counter("tocsin_api_requests_total", "Requests answered.", ["meth
 API_DURATION = Histogram(
     "tocsin_api_request_duration_seconds", "Duration of one request.", ["method", "route"], buckets=_REQUEST_BUCKETS
 )
+API_FULL = Counter("tocsin_api_full_total", "Requests refused because every place was taken.", ["code"])
 INCIDENT_CACHE = Counter("tocsin_incident_cache_total", "Incidents looked for in the cache.", ["outcome"])
 ALERTS = Counter("tocsin_alerts_total", "Alerts taken in.", ["input", "outcome"])
 ALERT_OFFERS = Counter("tocsin_alert_offers_total", "Alerts times organizations that they concern, taken in.")

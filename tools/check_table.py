@@ -36,7 +36,8 @@ that lets the worker send echo requests: `net.ipv4.ping_group_range` with the wo
 _SECRETS = """\
 Fields marked *secret* are sent as `{"secret": "…"}`, stored encrypted and read back as null; null keeps what is stored,
 `{"secret": ""}` removes it. They are hidden in results and incidents, should a target send them back. Certificates are
-PEM. A stored secret does not follow a monitor to another target or proxy: it has to be sent again.
+PEM. A stored secret does not follow a monitor to another target or proxy, nor to other `ca_certificates`, another
+`server_name`, or less of `verify_tls`, `tls` or `security` than before: it has to be sent again.
 """
 
 _ASSERTIONS = """\

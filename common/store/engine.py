@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -63,6 +64,8 @@ _ORG_ID = re.compile(r"[0-9A-Fa-f-]*")
 #: A connection that was not used for so long is asked whether it is still one. When it was used last is in its info.
 _IDLE_S = 1.0
 _USED_S = "used_s"
+#: So often a connection has to have sent a statement before the server keeps it.
+_PREPARE_AFTER = 5
 
 
 def classify(error: BaseException) -> Trouble:
@@ -78,12 +81,38 @@ def classify(error: BaseException) -> Trouble:
     return _TROUBLE[prefix]
 
 
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """A thread's shared transaction, and what waits for its end: (when it is committed, otherwise)."""
+
+    org_id: str
+    connection: Connection
+    waiting: list[tuple[Callable[[], object], Callable[[], object]]]
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """A part that is rolled back takes along what came to wait in it."""
+        begun, done = len(self.waiting), False
+        try:
+            yield
+            done = True
+        finally:
+            if not done:
+                gone, self.waiting[begun:] = self.waiting[begun:], []
+                for _, otherwise in gone:
+                    otherwise()
+
+
 class Database:
     """A pool of connections that all act as one database role.
 
     `pool_size` is the hard limit: a caller waits up to `pool_timeout_s` for one, then gets Unavailable. Without
     `durable`, a commit may be lost if the server crashes within the next half second, unless `commit_durably` asks.
-    With `custom_plans` each execution is planned for its own values, prepared or not.
+    With `custom_plans` nothing is prepared: each execution is planned for its own values.
     """
 
     def __init__(  # noqa: PLR0913 - each is a limit that a service sets by name
@@ -99,7 +128,7 @@ class Database:
         custom_plans: bool = False,
     ) -> None:
         self._role = role
-        self._shared = threading.local()  # .open: (organization, connection) of this thread's shared transaction
+        self._shared = threading.local()  # .open: this thread's shared transaction
         self._engine = create_engine(
             make_url(url).set(drivername=_URL_DRIVER),
             pool_size=pool_size,
@@ -118,8 +147,9 @@ class Database:
                 "tcp_user_timeout": 20000,
                 "options": f"-c statement_timeout={int(statement_timeout_s * 1000)} -c lock_timeout=10000"
                 " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
-                f" -c synchronous_commit={'on' if durable else 'off'}"
-                f" -c plan_cache_mode={'force_custom_plan' if custom_plans else 'auto'}",
+                f" -c synchronous_commit={'on' if durable else 'off'}",
+                # Not plan_cache_mode: that would plan every check of a foreign key anew, row by row.
+                "prepare_threshold": None if custom_plans else _PREPARE_AFTER,
             },
         )
         event.listen(self._engine, "connect", _read_json_fast)
@@ -173,19 +203,38 @@ class Database:
 
         So what several functions write, each in what it takes for its own transaction, is there together or not at all.
         """
-        with self.begin(org_id) as connection:
-            self._shared.open = (org_id, connection)
-            try:
-                yield connection
-            finally:
-                self._shared.open = None
+        waiting: list[tuple[Callable[[], object], Callable[[], object]]] = []
+        committed = False
+        try:
+            with self.begin(org_id) as connection:
+                self._shared.open = _Shared(org_id, connection, waiting)
+                try:
+                    yield connection
+                finally:
+                    self._shared.open = None
+            committed = True
+        finally:
+            for act, otherwise in waiting:
+                (act if committed else otherwise)()
+
+    def after_commit(self, act: Callable[[], object], *, otherwise: Callable[[], object] = _nothing) -> None:
+        """Do what cannot be taken back, like sending a mail, once what this thread shares is committed.
+
+        After a rollback `otherwise` is done in its place. Where nothing is shared it is done at once: say it below the
+        `begin` that it speaks of.
+        """
+        shared: _Shared | None = getattr(self._shared, "open", None)
+        if shared is None:
+            act()
+        else:
+            shared.waiting.append((act, otherwise))
 
     @contextmanager
     def _transaction(self, org_id: str) -> Iterator[Connection]:
-        shared: tuple[str, Connection] | None = getattr(self._shared, "open", None)
-        if shared is not None and shared[0] == org_id:
-            with shared[1].begin_nested():
-                yield shared[1]
+        shared: _Shared | None = getattr(self._shared, "open", None)
+        if shared is not None and shared.org_id == org_id:
+            with shared.part(), shared.connection.begin_nested():
+                yield shared.connection
             return
         with self._engine.connect() as plain:
             connection = plain.execution_options(org_id=org_id)

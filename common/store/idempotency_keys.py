@@ -45,7 +45,7 @@ DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A request that is to be done once. `org_id` None: the operator's; `fingerprint`: SHA-256 of the body."""
+    """A request that is to be done once. `org_id` None: the operator's; `fingerprint`: HMAC-SHA-256 of the body."""
 
     org_id: str | None
     actor: str

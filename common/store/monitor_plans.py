@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from common.store import monitor_sets
 from common.store.engine import Connection
 from common.store.monitors import LIVE, SETTINGS
 
@@ -16,6 +17,17 @@ SELECT {SETTINGS} FROM monitors m
  WHERE {LIVE} AND m.key IS NOT NULL AND (%(labels)s::jsonb IS NULL OR m.labels @> %(labels)s)
    AND NOT EXISTS (SELECT 1 FROM unnest(%(keys)s::text[]) AS u(key) WHERE u.key = m.key)
  ORDER BY m.key COLLATE "C" LIMIT %(limit)s
+"""
+
+# The ids of all that an apply may touch: those with these keys and, on request, those of _OTHERS.
+_CONCERNED = f"""
+SELECT m.id::text FROM monitors m WHERE {LIVE} AND m.key = ANY(%(keys)s::text[])
+ UNION ALL
+(SELECT m.id::text FROM monitors m
+  WHERE %(prune)s::boolean AND {LIVE} AND m.key IS NOT NULL
+    AND (%(labels)s::jsonb IS NULL OR m.labels @> %(labels)s)
+    AND NOT EXISTS (SELECT 1 FROM unnest(%(keys)s::text[]) AS u(key) WHERE u.key = m.key)
+  ORDER BY m.key COLLATE "C" LIMIT %(limit)s)
 """
 
 # Monitors that have another version than the last apply left.
@@ -49,6 +61,25 @@ def others(
         _OTHERS, {"org_id": org_id, "keys": list(keys), "labels": _labels(labels), "limit": limit}
     )
     return [dict(row) for row in rows.mappings()]
+
+
+def lock(  # noqa: PLR0913 - which monitors, as `others` is asked for them
+    connection: Connection,
+    *,
+    org_id: str,
+    keys: Sequence[str],
+    labels: Mapping[str, str] | None,
+    limit: int,
+    prune: bool,
+) -> set[str]:
+    """Lock the monitors with these keys and, with `prune`, up to `limit` of the others, until the transaction ends.
+
+    All in one order, by id, as everybody locks monitors: two sets, each in order, could meet crosswise. The ids of
+    those that were locked; what appears meanwhile is not among them.
+    """
+    parameters = {"org_id": org_id, "keys": list(keys), "labels": _labels(labels), "limit": limit, "prune": prune}
+    ids = [row[0] for row in connection.exec_driver_sql(_CONCERNED, parameters)]
+    return monitor_sets.lock(connection, org_id=org_id, ids=ids)
 
 
 def drifted(

@@ -1,7 +1,7 @@
 """Monitors written many at a time: one statement for all of them, in the order of their ids or keys.
 
 Rows travel as one JSON document each way in, which costs PostgreSQL less than an array per column and reads better.
-Who changes or deletes monitors has locked them by `of_ids` or `of_keys`.
+Who changes or deletes monitors has locked them, all at once: by `lock`, or by `of_ids`.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ UPDATE monitors SET deleted_at = now(), config_version = config_version + 1, sec
 """
 
 # Read to change. NO KEY: the writer opens incidents that reference these rows, while it holds votes that we want next.
-_LOCK_IDS = f"SELECT 1 FROM monitors m WHERE {LIVE} AND m.id = ANY(%(ids)s::uuid[]) ORDER BY m.id FOR NO KEY UPDATE"
-_LOCK_KEYS = f"SELECT 1 FROM monitors m WHERE {LIVE} AND m.key = ANY(%(keys)s::text[]) ORDER BY m.id FOR NO KEY UPDATE"
+_LOCK = (
+    f"SELECT m.id::text FROM monitors m WHERE {LIVE} AND m.id = ANY(%(ids)s::uuid[]) ORDER BY m.id FOR NO KEY UPDATE"
+)
 
 _OF_IDS = f"SELECT {SETTINGS} FROM monitors m WHERE {LIVE} AND m.id = ANY(%(ids)s::uuid[]) ORDER BY m.id"
 _OF_KEYS = f"SELECT {SETTINGS} FROM monitors m WHERE {LIVE} AND m.key = ANY(%(keys)s::text[]) ORDER BY m.id"
@@ -113,19 +114,22 @@ def delete(connection: Connection, *, org_id: str, ids: Sequence[str]) -> None:
     connection.exec_driver_sql(_DELETE, {"org_id": org_id, "ids": list(ids)})
 
 
+def lock(connection: Connection, *, org_id: str, ids: Sequence[str]) -> set[str]:
+    """Lock monitors in order of ids until the transaction ends; the ids of those that exist."""
+    return {row[0] for row in connection.exec_driver_sql(_LOCK, {"org_id": org_id, "ids": list(ids)})}
+
+
 def of_ids(connection: Connection, *, org_id: str, ids: Sequence[str], lock: bool = False) -> list[dict[str, Any]]:
     """The settings of those that exist, in order of ids, on request locked until the transaction ends."""
     keys = {"org_id": org_id, "ids": list(ids)}
     if lock:
-        connection.exec_driver_sql(_LOCK_IDS, keys)
+        connection.exec_driver_sql(_LOCK, keys)
     return [dict(row) for row in connection.exec_driver_sql(_OF_IDS, keys).mappings()]
 
 
-def of_keys(connection: Connection, *, org_id: str, keys: Sequence[str], lock: bool = False) -> list[dict[str, Any]]:
-    """The same by keys."""
+def of_keys(connection: Connection, *, org_id: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The same by keys, never locked."""
     wanted = {"org_id": org_id, "keys": list(keys)}
-    if lock:
-        connection.exec_driver_sql(_LOCK_KEYS, wanted)
     return [dict(row) for row in connection.exec_driver_sql(_OF_KEYS, wanted).mappings()]
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from werkzeug.test import TestResponse
 
 from common.store import monitor_plans
 from tests import api_cast
@@ -184,6 +187,66 @@ def test_a_key_that_is_taken_at_the_last_moment_leaves_nothing(world: World, mon
     monkeypatch.setattr(monitor_plans, "drifted", late)
     assert apply(world.alice, wanted, fingerprint).get_json()["code"] == "PLAN_STALE"
     assert [row["key"] for row in world.rows("SELECT key FROM monitors")] == ["b"]
+
+
+def test_what_comes_while_an_apply_waits_for_its_locks_makes_the_plan_stale(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not locked, and to lock it then would be out of order: even where nothing would be done about it."""
+    lock = monitor_plans.lock
+
+    def late(*arguments: Any, **more: Any) -> set[str]:
+        locked = lock(*arguments, **more)
+        other = Person(world.client.application.test_client())
+        other.headers = world.alice.headers
+        other.make_monitor(key="late")
+        return locked
+
+    world.alice.make_monitor(key="a")
+    for wanted, scope in (([desired("a"), desired("late")], {}), ([desired("a")], {"prune": True})):
+        made = world.alice.make_monitor(key="late")
+        fingerprint = plan(world.alice, wanted, **scope)["fingerprint"]
+        assert world.alice.delete(f"/v1/monitors/{made['id']}").status_code == 204
+        with monkeypatch.context() as patched:
+            patched.setattr(monitor_plans, "lock", late)
+            answer = apply(world.alice, wanted, fingerprint, **scope)
+        assert (answer.status_code, answer.get_json()["code"]) == (412, "PLAN_STALE")
+        late_one = by_key(world, "late")
+        assert world.alice.delete(f"/v1/monitors/{late_one['id']}").status_code == 204
+
+
+def test_applies_and_all_that_changes_the_same_monitors_wait_for_each_other_in_one_order(world: World) -> None:
+    odd = [desired(f"k{number:03d}") for number in range(1, 200, 2)]
+    even = [desired(f"k{number:03d}") for number in range(0, 200, 2)]
+    everything = sorted([*odd, *even], key=lambda one: one["key"])
+    made = world.alice.post("/v1/monitors/bulk", json={"monitors": everything}).get_json()["results"]
+    ids = [one["monitor"]["id"] for one in made]
+    ends = time.monotonic() + 4
+
+    def again(send: Callable[[Person, int], TestResponse]) -> list[int]:
+        person, statuses = Person(world.client.application.test_client()), []
+        person.headers = world.alice.headers
+        while time.monotonic() < ends:
+            statuses.append(send(person, len(statuses)).status_code)
+        return statuses
+
+    def applied(wanted: list[dict[str, Any]]) -> Callable[[Person, int], TestResponse]:
+        # Of a plan that is always stale: it locks what it would change and what it would delete, and leaves all there.
+        return lambda person, _n: apply(person, wanted, "sha256:" + "0" * 64, prune=True)
+
+    senders = [
+        applied(odd),
+        applied(even),
+        lambda person, n: person.post("/v1/monitors/" + ("pause", "resume")[n % 2], json={"ids": ids}),
+        lambda person, n: person.post("/v1/monitors/" + ("resume", "pause")[n % 2], json={"ids": ids}),
+        lambda person, n: person.patch(f"/v1/monitors/{ids[n % 200]}", json={"name": f"n{n}"}),
+    ]
+    with ThreadPoolExecutor(len(senders)) as threads:
+        statuses = list(threads.map(again, senders))
+    assert [set(some) for some in statuses] == [{412}, {412}, {200}, {200}, {200}]
+    world.services.database.dispose()  # a server process says what it met at its end, at the latest
+    (met,) = world.rows("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    assert met["deadlocks"] == 0
 
 
 def test_drift_is_what_was_changed_since_the_last_apply(world: World) -> None:

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from api.app import ROUTES, create_app
@@ -22,6 +25,9 @@ from common.store.idempotency_keys import Claim
 from common.vault import Vault, generate_key
 from tests import api_cast
 from tests.api_cast import CHANNEL, MONITOR, Person, World
+from tests.certificate import make_certificate
+from tests.identity_cast import letters_to, with_mail
+from tests.receivers import MailReceiver
 
 world = api_cast.world
 
@@ -205,6 +211,44 @@ def test_a_crash_between_the_creation_and_its_answer_leaves_neither(
     assert (count(world), count(world, "audit_log")) == (1, 1)
 
 
+@pytest.mark.parametrize(("crash", "status"), [(_explode, 500), (_die, 503)])
+def test_nothing_that_cannot_be_taken_back_leaves_before_the_commit(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, crash: Any, status: int
+) -> None:
+    with MailReceiver(make_certificate(tmp_path), starttls=False) as receiver:
+        alice = with_mail(world, receiver).alice
+        invite = {"email": "dora@example.com", "role": "viewer"}
+        desired = {"monitors": [{**MONITOR, "key": "applied"}]}
+        desired["fingerprint"] = alice.post("/v1/monitors/plan", json=desired).get_json()["fingerprint"]
+        requests = [
+            ("/v1/invites", invite), ("/v1/monitors", MONITOR), ("/v1/monitors/bulk", {"monitors": [MONITOR]}),
+            ("/v1/monitors/apply", desired),
+        ]  # fmt: skip
+        said = {"mail_sent", "monitor_created", "monitors_created", "monitors_applied"}
+        with monkeypatch.context() as patched, capture_logs() as lines:
+            patched.setattr(idempotency_keys, "complete", crash)
+            for path, body in requests * 10:  # more often than mails may be under way at once
+                assert alice.post(path, json=body, headers=KEY).status_code == status
+            _let_mails_leave()
+        assert (receiver.envelopes, said & {line["event"] for line in lines}) == ([], set())
+        with capture_logs() as lines:
+            for path, body in requests:
+                answer = alice.post(path, json=body, headers=KEY)
+                assert answer.headers.get("Idempotency-Replayed") is None, answer.text
+                assert answer.get_json().get("mailed", True) is True
+            _let_mails_leave()
+        assert sorted(said & {line["event"] for line in lines}) == sorted(said)
+        for path, body in requests:
+            assert alice.post(path, json=body, headers=KEY).headers["Idempotency-Replayed"] == "true"
+        assert len(letters_to(receiver, 1)) == 1
+
+
+def _let_mails_leave() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "mail":
+            thread.join(20)
+
+
 def test_an_answer_that_is_lost_on_its_way_is_given_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is committed, and then we break before anybody hears of it."""
     share = Database.share
@@ -247,6 +291,34 @@ def test_a_secret_that_is_shown_once_is_shown_again_to_who_got_no_answer_and_nev
     again = world.alice.post("/v1/api-keys", json={"name": "ci"}, headers=KEY).get_json()
     assert again["key"] == first["key"]
     assert world.person(again["key"]).get("/v1/auth/me").status_code == 200
+
+
+def _plain(body: Any) -> bytes:
+    return sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).digest()
+
+
+def test_who_reads_the_table_cannot_try_passwords_against_it(world: World) -> None:
+    body = {**MONITOR, "http": {"headers": {"Authorization": {"secret": "1234"}}}}
+    assert world.alice.post("/v1/monitors", json=body, headers=KEY).status_code == 201
+    (row,) = world.rows("SELECT fingerprint, secrets FROM idempotency_keys")
+    assert bytes(row["fingerprint"]) != _plain(body)
+    assert _plain(body).hex() not in row["secrets"]
+    assert world.alice.post("/v1/monitors", json=body, headers=KEY).status_code == 200
+
+
+def test_what_the_version_before_this_one_has_kept_is_still_good(world: World) -> None:
+    first = create(world.alice)
+    (row,) = world.rows("SELECT id::text, secrets FROM idempotency_keys")
+    owner = f"idempotency-key:{world.org_a}:{row['id']}"
+    kept = world.services.vault.open(owner, row["secrets"])
+    del kept["digest"]
+    world.execute(
+        "UPDATE idempotency_keys SET fingerprint = %(plain)s, secrets = %(secrets)s",
+        plain=_plain(MONITOR), secrets=world.services.vault.seal(owner, kept),
+    )  # fmt: skip
+    again = create(world.alice)
+    assert (again.status_code, again.get_data()) == (200, first.get_data())
+    assert create(world.alice, name="Another").get_json()["code"] == "IDEMPOTENCY_KEY_CONFLICT"
 
 
 def test_an_answer_whose_key_is_gone_is_a_conflict_and_nothing_is_made_again(world: World) -> None:
@@ -313,3 +385,33 @@ def test_a_part_of_a_shared_transaction_that_fails_does_not_take_the_rest_along(
             add(database, world.org_a, outer, fail=True)
         add(database, world.org_a, outer)
     assert keys_of(database, world.org_a) == 1
+
+
+def test_what_waits_for_the_commit_is_done_after_it_or_never(world: World) -> None:
+    database, done = world.services.database, []
+
+    def note(what: str) -> None:
+        said = f"{what}, {keys_of(database, world.org_a)} there"
+        database.after_commit(lambda: done.append(said), otherwise=lambda: done.append(f"not {said}"))
+
+    def fail(begin: Any, what: str) -> None:
+        with begin(world.org_a):
+            note(what)
+            raise ZeroDivisionError
+
+    note("alone")
+    assert done == ["alone, 0 there"]
+    with database.share(world.org_a):
+        add(database, world.org_a)
+        note("shared")
+        with pytest.raises(ZeroDivisionError):
+            fail(database.begin, "rolled back part")
+        with database.begin(world.org_a):
+            note("part")
+        assert done[1:] == ["not rolled back part, 1 there"]
+    assert done[2:] == ["shared, 1 there", "part, 1 there"]
+    with pytest.raises(ZeroDivisionError):
+        fail(database.share, "in vain")
+    assert done[4:] == ["not in vain, 1 there"]
+    note("alone again")
+    assert done[5:] == ["alone again, 1 there"]

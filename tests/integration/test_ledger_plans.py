@@ -133,11 +133,11 @@ def test_the_notifiers_statements_are_planned_for_their_own_values(database_url:
     with database.begin() as connection:
         for number in range(12):  # prepared from the sixth on, a generic plan would be taken from the eleventh on
             connection.exec_driver_sql("SELECT id FROM channels WHERE failures = %(n)s", {"n": number})
-        plans = connection.exec_driver_sql(
-            "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement ~ 'failures'"
-        ).all()
+        prepared = connection.exec_driver_sql("SELECT name FROM pg_prepared_statements").all()
+        # Foreign keys are checked by plans of their own, once for every row: these have to be kept.
+        mode = connection.exec_driver_sql("SHOW plan_cache_mode").scalar_one()
     database.dispose()
-    assert [row[0] for row in plans] == [0] and plans[0][1] > 5
+    assert (prepared, mode) == ([], "auto")
 
 
 @pytest.mark.parametrize("full", ["dead"], indirect=True)
