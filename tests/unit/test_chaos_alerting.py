@@ -441,7 +441,25 @@ def held_back_and_late(story: Story) -> None:
         story.hold("cry1 resolved", channel, "not_announced")
 
 
+def waits_for_a_silence(story: Story, *, end: float = 62, cut_off: bool = False) -> None:
+    """Somebody hears before the silence begins; where it still waits, the silence holds it back."""
+    story.fire("late", "quiet", 45, end)
+    for channel in (GROUP, BACK):
+        story.tell(channel, 46.5, ("late1 opened",), written=45.1)
+        story.tell(channel, end + 1, ("late1 resolved",))
+    story.refuse("late1 opened", 46)
+    story.hold("late1 resolved", DEAF, "not_announced")
+    story.hold("late1 opened", PLAIN, "silenced")
+    if cut_off:
+        story.row("notifications", id="late1 openedplain").update(unknown_outcome=True)
+        story.tell(PLAIN, end + 1, ("late1 resolved",))
+    else:
+        story.hold("late1 resolved", PLAIN, "not_announced")
+
+
 LEGAL: list[tuple[str, Break]] = [
+    ("held back by a silence where it still waited when that began", waits_for_a_silence),
+    ("the same, after an attempt that may have arrived", lambda s: waits_for_a_silence(s, cut_off=True)),
     ("an alert sent again", lambda s: s.signal(80, "red 1 firing", "red", "red", firing=True)),
     ("an alert refused for now", lambda s: s.signal(9, "red 1 firing", "red", "red", firing=True, status=503)),
     ("an alert without an answer", lambda s: s.signal(9, "red 1 firing", "red", "red", firing=True, status=None)),
@@ -461,6 +479,25 @@ LEGAL: list[tuple[str, Break]] = [
           for c in (GROUP, BACK) for t in ("opened", "resolved")),
         s.refuse("hush1 opened", 55.5), s.hold("hush1 resolved", DEAF, "not_announced")]),
 ]  # fmt: skip
+
+
+def test_what_a_silence_held_back_later_is_told_at_its_end_if_it_is_still_wrong() -> None:
+    story = Story()
+    waits_for_a_silence(story, end=110)
+    assert story.report().findings["I5"].violations
+
+
+def test_what_waited_is_not_held_back_without_a_silence() -> None:
+    story = Story()
+    story.fire("soon", "quiet", 20, 24)
+    for channel in (GROUP, BACK):
+        story.tell(channel, 21.5, ("soon1 opened",), written=20.1)
+        story.tell(channel, 25, ("soon1 resolved",))
+    story.refuse("soon1 opened", 21)
+    for event, channel, reason in (("resolved", DEAF, "not_announced"), ("opened", PLAIN, "silenced"),
+                                   ("resolved", PLAIN, "not_announced")):  # fmt: skip
+        story.hold(f"soon1 {event}", channel, reason)
+    assert story.report().findings["I5"].violations
 
 
 @pytest.mark.parametrize(("how", "oddity"), LEGAL, ids=[how for how, _ in LEGAL])
