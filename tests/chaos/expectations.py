@@ -26,6 +26,8 @@ TOLD_AS = {EXPIRED: REMINDER}
 TOLD_TYPES = (*BEGINNINGS, *ENDS, REMINDER, EXPIRED)
 #: What is still wrong so long after a silence's end, without any trouble, has been announced.
 _SETTLED_WITHIN_S = 8.0
+#: So long something waits at the most for a receiver that takes everything, without any trouble.
+_WAITS_S = 20.0
 #: The clocks of who ends a silence and who resolves an incident lie so far apart at the most.
 _BLUR_S = 1.0
 
@@ -162,7 +164,7 @@ class Expectations:
         begins = due.event["type"] in BEGINNINGS
         event = due.event if begins else self._events[incident["id"]][0]
         row = self.rows.get((event["id"], due.channel.id))
-        silence = row and self._quiet.touches(Span(row["created_at"], row["sent_at"] or self._facts.ended))
+        silence = row and self._quiet.touches(self._waiting(row, due.channel))
         if row is None and due.channel.part == Part.FALLBACK and self._held_at_refusing(event):
             return Due(due.event, due.channel, (), due.since)  # what was not sent was not refused
         if row is None or silence is None:
@@ -173,6 +175,16 @@ class Expectations:
         if in_time and standing(row) is Standing.SILENCED:
             standings = (*standings, Standing.SILENCED if begins else Standing.NOT_ANNOUNCED)
         return Due(due.event, due.channel, standings, max(due.since, silence.end))
+
+    def _waiting(self, row: Row, channel: ChannelSpec) -> Span:
+        """When it may have waited: where it is refused, for long; elsewhere for its group, its cap or a trouble."""
+        written_at: float = row.get("created_at", FOREVER)
+        if row.get("sent_at"):
+            return Span(written_at, row["sent_at"])
+        until = written_at + _WAITS_S
+        if channel.hostile or self._facts.disturbed(written_at, until, delays_messages):
+            until = self._facts.ended
+        return Span(written_at, until)
 
     def _held_at_refusing(self, event: Row) -> bool:
         rows = (self.rows.get((event["id"], c.id)) for c in self._facts.run.channels if c.part == Part.REFUSING)
