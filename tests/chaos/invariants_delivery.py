@@ -139,7 +139,7 @@ def _may_have_heard(facts: Facts) -> set[tuple[str, str]]:
     return {
         (paths[row["channel"]], row["incident"])
         for row in facts.tables["notifications"]
-        if row["event_type"] == "opened" and standing(row) is Standing.SILENCED and row.get("unknown_outcome")
+        if standing(row) is Standing.SILENCED and row.get("unknown_outcome") and row["event_type"] == "opened"
     }
 
 
