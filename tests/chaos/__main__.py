@@ -32,6 +32,8 @@ def main() -> int:
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
     plan = _plan(arguments)
+    if arguments.keep is not None:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
     kept = Path(tempfile.mkdtemp(prefix=f"chaos-{plan.seed}-", dir=arguments.keep))
     console.print(f"seed {plan.seed}, profile {plan.profile}, history in {kept}", highlight=False)
     try:
