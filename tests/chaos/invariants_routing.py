@@ -149,6 +149,7 @@ def fallbacks_hear(facts: Facts) -> Finding:
         for row in facts.tables["notifications"]
         if parts.get(row["channel"]) == Part.REFUSING and row["status"] == "dead" and row["event_type"] in BEGINNINGS
     }
+    held_back = _silenced_at_the_fallback(facts)
     refused_at: dict[str, float] = {}
     heard_at: dict[str, float] = {}
     for hook in facts.webhooks:
@@ -159,6 +160,8 @@ def fallbacks_hear(facts: Facts) -> Finding:
                 heard_at.setdefault(incident, hook.at)
     for incident in dead | heard_at.keys():
         finding.applicable += 1
+        if incident in held_back and incident not in heard_at:
+            continue
         if incident not in heard_at:
             finding.break_(f"incident {incident} died at its channel, and the fallback never heard of it", lost=True)
         elif incident not in dead:
@@ -166,3 +169,21 @@ def fallbacks_hear(facts: Facts) -> Finding:
         elif heard_at[incident] < refused_at.get(incident, FOREVER):
             finding.break_(f"the fallback heard of incident {incident} before it was refused")
     return finding
+
+
+def _silenced_at_the_fallback(facts: Facts) -> set[str]:
+    """Incidents of silenced teams whose row for the fallback was held back by a silence in force meanwhile."""
+    expected = Expectations(facts)
+    fallbacks = {channel.id for channel in facts.run.channels if channel.part == Part.FALLBACK}
+    silences = {row["id"]: row for row in facts.tables.get("silences", [])}
+    incidents = {row["id"]: row for row in facts.tables["incidents"] if expected.team(row) == QUIET}
+    held = set()
+    for row in facts.tables["notifications"]:
+        if row["channel"] not in fallbacks or row["event_type"] not in BEGINNINGS or row["status"] != "suppressed":
+            continue
+        silence, incident = silences.get(row["silence"]), incidents.get(row["incident"])
+        if silence is None or incident is None:
+            continue
+        if silence["begins_at"] <= (incident["resolved_at"] or facts.ended) and silence["ends_at"] >= row["created_at"]:
+            held.add(row["incident"])
+    return held

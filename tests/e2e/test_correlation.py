@@ -103,7 +103,11 @@ def test_from_the_request_to_the_notification(outage: Outage) -> None:
     result = outage.result(opened["correlation_id"])
     assert (result["scheduled_at"], result["reason"]) == (opened["scheduled_at"], "status_mismatch")
 
-    sent = lines(stack, "notification_sent", incident_id=opened["incident_id"])
+    def both_sent() -> list[Line]:  # a line is written after the receiver's answer is committed
+        sent = lines(stack, "notification_sent", incident_id=opened["incident_id"])
+        return sent if len(sent) == len(outage.webhooks) else []
+
+    sent = wait_for(both_sent, "a line for each webhook")
     assert sent[0]["correlation_id"] == opened["correlation_id"]
     traces = [hook.headers["traceparent"].split("-")[1] for hook in outage.webhooks]
     assert traces == [line["correlation_id"] for line in sent]

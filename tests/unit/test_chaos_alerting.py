@@ -135,7 +135,7 @@ class Story:
         incident, type_ = event.split()
         row = {"id": f"{event}{channel.id}", "no": len(self.tables["notifications"]), "event": event,
                "incident": incident, "channel": channel.id, "event_type": type_, "created_at": T0 + written,
-               "message": None, "sent_at": None}  # fmt: skip
+               "message": None, "sent_at": None, "silence": None}  # fmt: skip
         self.tables["notifications"].append(row | fields)
 
     def row(self, table: str, **wanted: Any) -> dict[str, Any]:
@@ -352,6 +352,22 @@ def give_without_death(story: Story) -> None:
         story.tell(BACK, 46, (event,))
 
 
+def hold_back_at_the_fallback(story: Story, silence: str, incident: str) -> None:
+    """Its channel refuses `incident`, and what its fallback was given is held back by `silence` before it leaves."""
+    story.row("notifications", event=f"{incident} opened", channel="deaf").update(status="dead", reason="rejected")
+    for type_ in ("opened", "resolved"):
+        story.drop("notifications", event=f"{incident} {type_}", channel="back")
+        story.unhear(f"msg_{incident} {type_}back")
+        story.hold(f"{incident} {type_}", BACK, "silenced" if type_ == "opened" else "not_announced")
+    story.row("notifications", event=f"{incident} opened", channel="back")["silence"] = silence
+
+
+def test_what_a_silence_holds_back_at_the_fallback_need_not_be_heard_there() -> None:
+    story = Story()
+    hold_back_at_the_fallback(story, "s", "cry1")
+    assert story.report().findings["A5"].violations == []
+
+
 Break = Callable[[Story], Any]
 BROKEN: list[tuple[str, str, Break]] = [
     ("A1", "an acknowledged alert without an incident", forget_incident),
@@ -413,6 +429,8 @@ BROKEN: list[tuple[str, str, Break]] = [
         PLAIN, 41, "msg_green1 openedplain", ("green1 opened", "lime1 opened"))),
     ("A5", "the fallback never heard", lambda s: s.unhear("msg_red1 openedback")
      or s.unhear("msg_red1 resolvedback")),
+    ("A5", "held back by a silence that is none", lambda s: hold_back_at_the_fallback(s, "another", "cry1")),
+    ("A5", "held back by a silence of others", lambda s: hold_back_at_the_fallback(s, "s", "red1")),
     ("A5", "the fallback heard before it died", hear_too_early),
     ("A5", "the fallback heard of what did not die", give_without_death),
 ]  # fmt: skip
