@@ -94,6 +94,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
     writing = start_loop("writer", writer.step, writer_stop, idle_s=0)
     start_loop("clock", lambda: _sync(clock, database), stop, idle_s=5.0)
     asyncio.run_coroutine_threadsafe(lag.watch(), events.loop)
+    asyncio.run_coroutine_threadsafe(parts.canary.alive(), events.loop)  # from here on we know our network
     lanes = [queue_name(lane, settings.location) for lane in Lane]
     worker = run_worker(broker, [*lanes, probe_queue(settings.location)])
     log.get_logger().info("worker_started", location=settings.location)

@@ -22,7 +22,7 @@ class Canary:
         self._asking: asyncio.Task[bool] | None = None
         self._asked_at = 0.0
         self._silent: set[str] = set()
-        self._trusted_since = float("-inf")
+        self._trusted_since = float("inf")  # nothing is known of a network that was never asked
 
     async def alive(self, since: float = float("inf")) -> bool:
         """Whether any canary answers an attempt that starts now; True when there are none.

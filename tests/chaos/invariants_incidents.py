@@ -127,7 +127,7 @@ def _resolved(facts: Facts, spec: MonitorSpec, incident: Row, outages: list[Span
             at = _at(facts, ended_at)
             finding.break_(f"{spec.path}: the incident of {opened} was resolved at {at}, while it was down")
         return
-    up_since = max((o.end for o in outages if o.end <= ended_at), default=incident["opened_at"])
+    up_since = max((o.end for o in outages if o.end <= ended_at + _TICK_S), default=incident["opened_at"])
     patience_s = spec.recovery_threshold * spec.interval_s + spec.timeout_s + _LATE_S
     if facts.calm(up_since, min(ended_at, facts.ended), patience_s, delays_checks) is not None:
         how = "is open" if ended_at == FOREVER else f"was resolved at {_at(facts, ended_at)} only"

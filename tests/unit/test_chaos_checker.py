@@ -422,6 +422,9 @@ LEGAL: list[tuple[str, Break]] = [
         s.disturb(T0 + 29, seconds=10, target="worker-1"), s.row("incidents", id="i").update(opened_at=T0 + 45)]),
     ("an end told after the dark", lambda s: [
         s.disturb(T0 + 49, seconds=12, target="worker-1"), s.row("incidents", id="i").update(resolved_at=T0 + 70)]),
+    ("an end that was seen a moment before it was noted", lambda s: [
+        s.events.remove(Truth(T0 + 50, "shop", up=True)), s.events.append(Truth(T0 + 50.1, "shop", up=True)),
+        s.row("incidents", id="i").update(resolved_at=T0 + 50)]),
     ("a blip that was long enough to be told of", lambda s: [blink(s, failures=2), announce(s, 82, 84)]),
     ("an incident that goes on over a short recovery", lambda s: [
         s.events.extend([Truth(T0 + 40, "shop", up=True), Truth(T0 + 40.6, "shop", up=False)])]),

@@ -48,7 +48,27 @@ def test_without_any_trouble_every_check_is_believed(monkeypatch: pytest.MonkeyP
         return True
 
     monkeypatch.setattr("worker.canary._reach", reach)
-    assert asyncio.run(Canary(("a:1",)).alive(time.monotonic() - 60))
+
+    async def ask() -> bool:
+        canary = Canary(("a:1",))
+        await canary.alive()
+        began_s = time.monotonic()
+        await asyncio.sleep(0.11)
+        return await canary.alive(began_s)
+
+    assert asyncio.run(ask())
+
+
+def test_a_worker_that_starts_without_a_network_does_not_believe_what_began_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first check that fails may ask only when the network is there: it was sent before."""
+
+    async def reach(_target: str) -> bool:
+        return True
+
+    monkeypatch.setattr("worker.canary._reach", reach)
+    assert not asyncio.run(Canary(("a:1",)).alive(time.monotonic() - 1))
 
 
 @pytest.mark.parametrize("verb", ["ack", "nack"])
