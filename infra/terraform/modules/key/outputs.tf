@@ -1,0 +1,4 @@
+output "arn" {
+  description = "The key, for everything that is stored."
+  value       = aws_kms_key.this.arn
+}
