@@ -36,6 +36,15 @@ def _monitor(world: World, number: int) -> None:
     )  # fmt: skip
 
 
+def _heartbeat(world: World, number: int) -> None:
+    id_ = str(UUID(int=number + 1))
+    world.run(
+        "INSERT INTO heartbeats (id, org_id, monitor_no, token_hash, secrets)"
+        " SELECT id, org_id, monitor_no, sha256(id::text::bytea), %(secrets)s FROM monitors WHERE id = %(id)s",
+        id=id_, secrets=world.vault.seal(f"heartbeat:{world.org_id}:{id_}", {"token": "s"}),
+    )  # fmt: skip
+
+
 def _rotate(world: World, keys: str, **options: Any) -> dict[str, rotation.Counts]:
     return dict(rotation.rotate(world.owner, Vault(keys), **options))
 
@@ -44,14 +53,16 @@ def test_all_secrets_are_sealed_anew_and_the_old_key_can_go(world: World) -> Non
     for number in range(7):
         world.channel(f"http://127.0.0.1/{number}")
         _monitor(world, number)
+    _heartbeat(world, 0)
     world.channel("http://127.0.0.1/", secrets=None)
     assert _rotate(world, f"{NEW},{OLD}", batch=3) == {
         "channels": rotation.Counts(resealed=7),
+        "heartbeats": rotation.Counts(resealed=1),
         "idempotency_keys": rotation.Counts(),
         "monitors": rotation.Counts(resealed=7),
     }
     only_new = Vault(NEW)
-    for table, owner in (("channels", "channel"), ("monitors", "monitor")):
+    for table, owner in (("channels", "channel"), ("heartbeats", "heartbeat"), ("monitors", "monitor")):
         for id_, org, token in _tokens(world, table):
             assert only_new.open(f"{owner}:{org}:{id_}", token)
             with pytest.raises(SecretUnreadable):
