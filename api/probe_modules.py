@@ -1,0 +1,121 @@
+"""blackbox_exporter's modules as our probes: what is probed by which name, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, cast
+
+from api import parsing
+from api.context import caller, services
+from api.exposition import head, number
+from api.exposition_families import FAMILIES
+from api.monitor_documents import to_settings
+from api.reach import refuse_denied
+from api.schemas_probes import ProbeBase, ProbeIn
+from common.domain.checks import Observation
+from common.domain.errors import FieldError, ValidationFailed
+from common.domain.health import Health
+from common.domain.sources import SOURCES
+from common.probe_requests import ProbeRequest
+from common.store import locations
+from common.store.exposition import Seen
+
+#: As blackbox.yml has them when it is installed; every type of ours is a module as well, without options.
+MODULES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "http_2xx": ("http", {}),
+    "http_post_2xx": ("http", {"method": "POST"}),
+    "tcp_connect": ("tcp", {}),
+    "pop3s_banner": ("tcp", {"tls": True, "expect": r"^\+OK"}),
+    "ssh_banner": ("tcp", {"expect": "^SSH-2.0-"}),
+    "icmp": ("icmp", {}),
+    **{type_: (type_, {}) for type_ in SOURCES if type_ != "icmp"},
+}
+
+#: Prometheus gives up when its own timeout is over; the answer needs a moment to get there.
+_MARGIN_S = 0.5
+_TIMEOUT_S, _SHORTEST_S, _LONGEST_S = 10.0, 0.1, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A probe that is to be made."""
+
+    type: str
+    request: ProbeRequest
+
+
+def read(module: str, target: str, scrape_timeout: str | None) -> Asked:
+    """What a module and a target mean. Raises ValidationFailed."""
+    if module not in MODULES:
+        raise _wrong("module", f"unknown; there are: {', '.join(MODULES)}")
+    type_, options = MODULES[module]
+    if type_ == "http" and "://" not in target:
+        target = f"http://{target}"
+    sent = {"type": type_, "target": target, "timeout_seconds": _timeout_s(scrape_timeout), type_: dict(options)}
+    body = cast("ProbeBase", parsing.validate(ProbeIn, sent))
+    refuse_denied("target", body.host)
+    settings = to_settings(body.monitor, (), {})
+    return Asked(
+        type_,
+        ProbeRequest(
+            caller().org_id,
+            settings.type,
+            settings.target,
+            body.timeout_seconds,
+            settings.options,
+            settings.secrets,
+            settings.assertions,
+            certificate=True,
+        ),
+    )
+
+
+def look(asked: Asked, location: str | None) -> Observation:
+    """What a worker of the location sees. Raises Unavailable."""
+    wanted = location or services().settings.location
+    with services().database.begin(caller().org_id) as connection:
+        if wanted not in locations.ids_by_name(connection):
+            raise _wrong("location", "there is no such location")
+    return services().probes.probe(wanted, asked.request)
+
+
+def told(asked: Asked, seen: Observation) -> Iterator[str]:
+    """The series of one probe, without labels of their own: Prometheus gives it those of the target."""
+    row = _row(asked, seen)
+    for family in FAMILIES:
+        values = [] if not family.name.startswith("probe_") else [(beside, read(row)) for beside, read in family.series]
+        known = [(beside, value) for beside, value in values if value is not None]
+        if known:
+            yield head(family.name, family.help)
+        for beside, value in known:
+            yield f"{family.name}{{{beside}}} {number(value)}\n" if beside else f"{family.name} {number(value)}\n"
+    if seen.address:
+        yield head("probe_ip_protocol", "Whether the address was of IP version 4 or 6.")
+        yield f"probe_ip_protocol {6 if ':' in seen.address else 4}\n"
+
+
+def _row(asked: Asked, seen: Observation) -> Seen:
+    """As if it were a monitor's newest result."""
+    phases = seen.phases
+    return Seen(
+        monitor_no=0, id="", key=None, name="", type=asked.type, target=asked.request.target, severity="", labels={},
+        interval_s=1, enabled=True, health=Health.UP, maintenance=False, location="", verdict=int(seen.verdict),
+        reason=int(seen.reason), slot_s=0, age_s=0, code=seen.code, dns_ms=phases.dns_ms, connect_ms=phases.connect_ms,
+        tls_ms=phases.tls_ms, ttfb_ms=phases.ttfb_ms, total_ms=phases.total_ms, expires_s=seen.expires_s,
+    )  # fmt: skip
+
+
+def _timeout_s(scrape_timeout: str | None) -> float:
+    """As long as Prometheus waits, and a moment less."""
+    try:
+        given = float(scrape_timeout or "nan")
+    except ValueError:
+        given = float("nan")
+    wanted = given - _MARGIN_S if isfinite(given) else _TIMEOUT_S
+    return min(_LONGEST_S, max(_SHORTEST_S, wanted))
+
+
+def _wrong(field: str, message: str) -> ValidationFailed:
+    return ValidationFailed("Some parameters are wrong.", details=[FieldError(field, message)])
