@@ -16,13 +16,21 @@ from bench import report
 from bench.alerts import SIZES as ALERT_SIZES
 from bench.alerts import alerts
 from bench.api import api
+from bench.assertions import STEPS as ASSERTION_STEPS
+from bench.assertions import assertions, show_assertions
 from bench.detect import detect
+from bench.exposition import exposition, show_exposition
 from bench.growth import SIZES, growth, slopes
+from bench.heartbeats import RATES as PING_RATES
+from bench.heartbeats import as_json as pings_as_json
+from bench.heartbeats import heartbeats
+from bench.heartbeats import show as show_heartbeats
 from bench.load import load, show_load
 from bench.machine import machine
 from bench.peers import PEER_STEPS, STEPS, side_by_side
 from bench.plan import BenchError, Plan
 from bench.progress import Progress
+from bench.rolling import rolling, show_rolling
 from bench.scenarios import MAX_LAG_P99_MS, MIN_COVERAGE, held, throughput
 from bench.streams import show as show_streams
 from bench.streams import streams
@@ -97,6 +105,30 @@ def _streams(plan: Plan, _steps: Sequence[int], console: Console, progress: Prog
     return {"streams": found.as_json()}
 
 
+def _heartbeats(plan: Plan, rates: Sequence[int], console: Console, progress: Progress) -> Content:
+    found = heartbeats(plan, rates, progress)
+    show_heartbeats(console, found)
+    return {"rates": pings_as_json(found)}
+
+
+def _assertions(plan: Plan, steps: Sequence[int], console: Console, progress: Progress) -> Content:
+    found = assertions(plan, steps, progress)
+    show_assertions(console, found)
+    return {"assertions": found.as_json()}
+
+
+def _rolling(plan: Plan, _steps: Sequence[int], console: Console, progress: Progress) -> Content:
+    found = rolling(plan, progress)
+    show_rolling(console, found)
+    return {"rolling": found.as_json()}
+
+
+def _exposition(plan: Plan, _steps: Sequence[int], console: Console, progress: Progress) -> Content:
+    found = exposition(plan, progress)
+    show_exposition(console, found)
+    return {"exposition": found.as_json()}
+
+
 SCENARIOS = {
     "throughput": Scenario(_throughput, (3_000, 5_000, 6_500, 8_000), 1, 20, 3),
     "peers": Scenario(_peers, STEPS, 1, 20, 10),
@@ -106,11 +138,15 @@ SCENARIOS = {
     "api": Scenario(_api, (100_000,), 60, 60, 3),
     "load": Scenario(_load, (100_000,), 60, 60, 5),
     "alerts": Scenario(_alerts, ALERT_SIZES, 60, 10, 6),
+    "rolling": Scenario(_rolling, (2_000,), 2, 60, 2, flaky=1),
+    "heartbeats": Scenario(_heartbeats, PING_RATES, 60, 20, 2),
+    "exposition": Scenario(_exposition, (10_000,), 60, 10, 1),
     "streams": Scenario(_streams, (10_000,), 60, 15, 2),
+    "assertions": Scenario(_assertions, ASSERTION_STEPS, 10, 30, 9),
 }
 
 #: What `make bench` runs: everything that docs/performance.md shows.
-ALL = ("peers", "steady", "detect", "api", "load", "growth", "alerts")
+ALL = ("peers", "assertions", "steady", "detect", "api", "load", "growth", "alerts")
 
 
 def main() -> int:

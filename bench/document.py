@@ -180,6 +180,25 @@ def _streams(kept: Kept) -> str:
     )
 
 
+def _assertions(kept: Kept) -> str:
+    found = kept["assertions"]
+    head = ["", "offered /s", "held", "done in time", "lag p99", "checks per worker CPU-second"]
+    beside = [{**found["beside"], "held": None}] if found["beside"] else []
+    rows = [
+        [name, f"{step['offered_per_s']:,.0f}", {True: "yes", False: "no", None: ""}[step["held"]],
+         f"{step['coverage']:.1%}", f"{step['counters']['lag_p99_ms']:,.0f} ms",
+         f"{step['checks_per_worker_cpu_s']:,.0f}"]
+        for name, steps in (("HTTP", found["steps"]), ("HTTP, 5 % hang", beside), ("TLS", found["tls"]))
+        for step in steps
+    ]  # fmt: skip
+    if not found["kept"]:
+        return _table(head, rows)
+    return _table(head, rows) + (
+        f"\nWhile 5 % of the targets take the connection and say nothing for 10 s, those that answer are judged up"
+        f" {found['answering']['up_per_s']:,.0f} times a second: {found['kept']:.1%} of what was held without them.\n"
+    )
+
+
 _TABLES: dict[str, Callable[[Kept], str]] = {
     "peers": _peers,
     "steady": _detection,
@@ -189,6 +208,7 @@ _TABLES: dict[str, Callable[[Kept], str]] = {
     "growth": _growth,
     "alerts": _alerts,
     "streams": _streams,
+    "assertions": _assertions,
 }
 
 if __name__ == "__main__":

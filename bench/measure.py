@@ -22,7 +22,7 @@ from common.domain.slots import phase_ms, slots_between
 
 _LOOK_EVERY_S = 0.5
 _LOOK_AT_POSTGRES_EVERY_S = 5.0
-#: How long after the window's end a check may still be committed and count.
+#: How long after the window's end a check may still be committed and count, where none takes long.
 _GRACE_S = 2.0
 
 _COMMITTED = """
@@ -51,8 +51,11 @@ class _Reading:
     telemetry: Telemetry
 
 
-def measure(stack: Stack, plan: Plan, tick: Callable[[str, float], None]) -> Measurement:
-    """Warm up, then measure one window; `tick` is told what happens and how much of it is done (0 to 1)."""
+def measure(stack: Stack, plan: Plan, tick: Callable[[str, float], None], *, grace_s: float = _GRACE_S) -> Measurement:
+    """Warm up, then measure one window; `tick` is told what happens and how much of it is done (0 to 1).
+
+    What is committed `grace_s` after the window's end still counts: so long a check may take, and a little more.
+    """
     pids = stack.pids()
     peaks = MemoryPeaks()
     start_s = math.ceil(_now_s(stack)) + plan.warmup_s
@@ -61,7 +64,7 @@ def measure(stack: Stack, plan: Plan, tick: Callable[[str, float], None]) -> Mea
     before = _read(stack, pids)
     _watch(stack, pids, peaks, end_s, lambda done: tick("measuring", done))
     after = _read(stack, pids)
-    _watch(stack, pids, peaks, end_s + _GRACE_S, lambda _done: None)
+    _watch(stack, pids, peaks, end_s + grace_s, lambda _done: None)
     codes = {"kind": str(int(Kind.SCHEDULED)), "up": str(int(Verdict.UP))}
     committed, not_up = _one(stack, _COMMITTED, {"start": start_s, "end": end_s, **codes})
     checks = Checks(_due(stack, plan, start_s, end_s), committed, not_up, after.stored - before.stored)

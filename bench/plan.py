@@ -25,3 +25,5 @@ class Plan:
     notifier: bool = False
     #: Results of the past, where the scenario makes some.
     results: int = 0
+    #: Whom the workers ask for names, where targets have some (TOCSIN_DNS_SERVERS).
+    dns_servers: str = ""

@@ -23,7 +23,7 @@ import psycopg
 from pydantic import SecretStr
 
 from bench.plan import BenchError, Plan
-from bench.target import Target, start_target
+from bench.target import StartTarget, Target, start_target
 from common.embedded import EmbeddedServers
 from common.settings import child_environment, load_settings
 from common.spawn import spawn
@@ -49,9 +49,10 @@ class ApiAccess:
 class Stack:
     """Owns every process of a run. Use it with `with`, in the main thread (common.spawn says why)."""
 
-    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, say: Callable[[str], None], start: StartTarget = start_target) -> None:
         self._plan = plan
         self._say = say
+        self._start_target = start
         self.folder = Path(tempfile.mkdtemp(prefix="tocsin-bench-"))
         self.folder.chmod(0o711)  # as root the database runs as another user, who has to pass
         self.metrics_dir = self.folder / "metrics"
@@ -95,9 +96,10 @@ class Stack:
             log_level="warning",
             log_format="json",
             rate_limit_writes=0,
+            dns_servers=self._plan.dns_servers,
         )
         self.env = child_environment(settings, PYTHONPATH=str(ROOT))
-        self.target: Target = start_target(self._plan.target, self.folder / "target", self.env, ROOT, self._say)
+        self.target: Target = self._start_target(self._plan.target, self.folder / "target", self.env, ROOT, self._say)
         self._undo.callback(end, [self.target.process])
         migrate_and_bootstrap(settings)
         self.database: psycopg.Connection[Any] = psycopg.connect(urls.database_url, autocommit=True)
@@ -110,7 +112,7 @@ class Stack:
             names.append("notifier")
         self._say(f"starting {', '.join(names)}")
         for name in names:
-            self._start_role(name)
+            self.start_role(name)
         deadline = time.monotonic() + _FIRST_RESULT_WITHIN_S
         while self.database.execute("SELECT 1 FROM results LIMIT 1").fetchone() is None:
             self.check_alive()
@@ -121,7 +123,7 @@ class Stack:
     def start_notifier(self) -> None:
         """Start the notifier by itself."""
         self._say("starting the notifier")
-        self._start_role("notifier")
+        self.start_role("notifier")
 
     @property
     def database_url(self) -> str:
@@ -131,7 +133,7 @@ class Stack:
     def start_api(self) -> ApiAccess:
         """Start the API as the product does; return when it answers."""
         self._say("starting the API")
-        self._start_role("api")
+        self.start_role("api")
         credentials = json.loads((self.folder / "data" / CREDENTIALS_FILE).read_text(encoding="utf-8"))
         deadline = time.monotonic() + _FIRST_RESULT_WITHIN_S
         while time.monotonic() < deadline:
@@ -142,13 +144,16 @@ class Stack:
             time.sleep(0.05)
         raise BenchError(f"the API did not answer; {self._last_words()}")
 
-    def _start_role(self, name: str) -> None:
+    def start_role(self, name: str, **env: str) -> None:
+        """Start one process of a role, named <role> or <role>-<n>, with these variables as well."""
         if not self.roles:
             self._undo.callback(lambda: end(self.roles.values()))
         module = f"{name.split('-', maxsplit=1)[0]}.app"
         # Not the benchmark's working directory: PYTHONPATH alone says which tree is measured.
         with self._log(name).open("wb") as log:
-            self.roles[name] = spawn([sys.executable, "-m", module], env=self.env, cwd=self.folder, stdout=log.fileno())
+            self.roles[name] = spawn(
+                [sys.executable, "-m", module], env={**self.env, **env}, cwd=self.folder, stdout=log.fileno()
+            )
 
     def check_alive(self) -> None:
         """Raise BenchError when a process that should run has ended."""

@@ -21,6 +21,9 @@ from common.spawn import spawn
 
 _READY_WITHIN_S = 10.0
 
+#: (kind, folder of its own, environment, the code's root, who is told) → the running target.
+StartTarget = Callable[[str, Path, Mapping[str, str], Path, Callable[[str], None]], "Target"]
+
 _NGINX_CONF = """
 daemon off;
 master_process off;
@@ -71,19 +74,19 @@ def start_target(kind: str, folder: Path, env: Mapping[str, str], root: Path, sa
     folder.mkdir()
     toggles = folder / "toggles"
     toggles.mkdir()
-    port = _free_port()
+    port = free_port()
     nginx = None if kind == "asyncio" else find("nginx", "nginx-light", say)
     if kind == "nginx" and nginx is None:
         raise BenchError("nginx is not installed and could not be: install it, or use --target asyncio")
     if nginx is not None:
-        argv, name = _nginx_command(nginx, folder, toggles, port), _nginx_version(nginx)
+        argv, name = _nginx_command(nginx, folder, toggles, port), nginx_version(nginx)
     else:
         if kind == "auto":
             say("nginx cannot be had: the target is a small uvloop server, which takes more CPU than nginx would")
         argv, name = [sys.executable, "-m", "bench.asyncio_target", str(port), str(toggles)], "uvloop"
     with (folder / "target.log").open("wb") as log:
         process = spawn(argv, env=env, cwd=root, stdout=log.fileno())
-    _await_answer(process, port, folder)
+    await_answer(process, port, folder)
     return Target(name, port, toggles, process)
 
 
@@ -94,24 +97,27 @@ def _nginx_command(nginx: str, folder: Path, toggles: Path, port: int) -> list[s
     return [nginx, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config)]
 
 
-def _nginx_version(nginx: str) -> str:
+def nginx_version(nginx: str) -> str:
+    """Its name and version, as it says them."""
     done = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=False, timeout=10)
     return done.stderr.strip().rpartition(": ")[2] or "nginx"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody has right now."""
     with socket.socket() as probe:
         probe.bind((ADDRESSES[0], 0))
         return int(probe.getsockname()[1])
 
 
-def _await_answer(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+def await_answer(process: subprocess.Popen[bytes], port: int, folder: Path, address: str = ADDRESSES[-1]) -> None:
+    """Return when the target answers. Raises BenchError when it ends or does not in time."""
     deadline = time.monotonic() + _READY_WITHIN_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise BenchError(f"the target ended at once: {(folder / 'target.log').read_text()[-500:].strip()}")
         try:
-            socket.create_connection((ADDRESSES[-1], port), timeout=1).close()
+            socket.create_connection((address, port), timeout=1).close()
         except OSError:
             time.sleep(0.05)
         else:

@@ -52,6 +52,15 @@ def _loaded(*names: str) -> Callable[[Kept], float]:
     return lambda kept: max(float(kept["load"]["latencies"][name]["p95_ms"]) for name in names)
 
 
+def _held_per_s(kept: Kept, kind: str) -> float:
+    """The most that was held of a kind of load."""
+    return max((float(step["committed_per_s"]) for step in kept["assertions"][kind] if step["held"]), default=0.0)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
 def _with_deliveries(kept: Kept) -> Kept:
     """The size of 28,800 rules, at which deliveries are measured as well."""
     found: Kept = next(size for size in kept["sizes"] if size["deliveries_per_s"] is not None)
@@ -99,6 +108,12 @@ TARGETS = (
            _loaded("list 50", "list by state", "list by label", "list by words", "list by name"), "{:.1f} ms", most=30),
     Target("— incident search p95 ≤ 50 ms", "load", _loaded("incidents by words"), "{:.1f} ms", most=50),
     Target("— summary p95 ≤ 50 ms", "load", _loaded("summary by team"), "{:.1f} ms", most=50),
+    Target("HTTP + 3 assertions by name: ≥ 4,000 checks/s held", "assertions", lambda k: _held_per_s(k, "steps"),
+           "{:,.0f}/s", least=4_000),
+    Target("— while 5 % of the targets hang for 10 s: the others keep ≥ 90 % of it", "assertions",
+           lambda k: _percent(k["assertions"]["kept"]), "{:.1f} %", least=90),
+    Target("— their lag p99 ≤ 1 s", "assertions",
+           lambda k: (k["assertions"]["answering"] or {}).get("lag_p99_ms"), "{:,.0f} ms", most=1_000),
     Target("alerts → ledger, 28,800 rules of 100 tenants, 1 to 10 matching: ≥ 3,200/s", "alerts",
            lambda k: float(_with_deliveries(k)["ledger"]["alerts_per_s"]), "{:,.0f}/s", least=3_200),
     Target("— 99-fold fan-out ≥ 5,000 notifications/s", "alerts",
