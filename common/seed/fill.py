@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.progress import Progress
 
-from common.clock import monotonic_s
+from common.clock import monotonic_s, utc_now
 from common.domain.errors import StackError
 from common.operating import transaction
 from common.seed.plant_watched import plant_watched
@@ -30,10 +31,12 @@ def fill(plan: WatchPlan, organization: str, endpoint: str, *, force: bool) -> N
             task = progress.add_task("results", total=plan.results)
             for done in making:
                 progress.update(task, completed=done)
+        pieces = seeding_watched.refill(connection, utc_now() - timedelta(days=plan.days + 1))
     sys.stdout.write(
         f"made in {monotonic_s() - began_s:.1f} s from seed {plan.seed}, in the organization {name}:\n"
         f"  {plan.monitors:,} monitors at {plan.interval_s} s that watch {endpoint}, a few of them down or degraded\n"
         f"  {plan.results:,} results of the past {plan.days} days, {plan.incidents:,} incidents that are over\n"
+        f"a scheduler makes figures of it beside the present ({pieces:,} pieces), the newest day first\n"
     )
 
 

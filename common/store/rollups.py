@@ -8,13 +8,14 @@ an hour and a day later: the marks hold what a bucket's maker saw.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from common.clock import from_ms, to_ms
 from common.domain.accounting_cover import Level, Rolled
-from common.store import rollups_exact, rollups_merge, rollups_plain
+from common.store import rollups_exact, rollups_fill, rollups_merge, rollups_plain
 from common.store.engine import Connection
+from common.store.rollups_fill import Day
 
 #: A bucket is made so long after its end: nearly all its results are there by then.
 GRACE_MS = 90_000
@@ -44,6 +45,7 @@ UPDATE rollup_marks SET stale = true
 _CHANGES = """
 SELECT (SELECT count(*) FROM health_changes WHERE at >= %(begin)s AND at < %(end)s)
      + (SELECT count(*) FROM watch_changes WHERE at >= %(begin)s AND at < %(end)s)
+     + (SELECT count(*) FROM maintenance_spans WHERE begins_at < %(end)s AND ends_at > %(begin)s)
 """
 _RESULTS = "SELECT count(*) FROM results WHERE scheduled_at >= %(begin)s AND scheduled_at < %(end)s AND kind = '0'"
 _MADE_WITH = "SELECT results, changes FROM rollup_marks WHERE level = 0 AND at = %(begin)s AND NOT stale"
@@ -52,6 +54,11 @@ _OUTDATE_SINCE = "UPDATE rollup_marks SET stale = true WHERE level = 0 AND at >=
 
 _KEEP = "SELECT keep_rollup_partitions(2, %(fine_days)s, %(days)s)"
 _FORGET_MARKS = "DELETE FROM rollup_marks WHERE at < %(before)s AND NOT stale"
+_FORGET_SPANS = """
+DELETE FROM maintenance_spans WHERE (monitor_no, window_id, begins_at) IN (
+  SELECT monitor_no, window_id, begins_at FROM maintenance_spans
+   WHERE phase = 2 AND ends_at < %(before)s ORDER BY ends_at LIMIT 10000)
+"""
 # What a later change has replaced for longer than rollups are kept.
 _FORGET_CHANGES = """
 DELETE FROM {table} c USING (
@@ -93,6 +100,29 @@ def step(connection: Connection) -> Piece | None:
     return made
 
 
+def fill(connection: Connection) -> Piece | None:
+    """Make the next piece of the past, or its day's partitions; None when there is none, or another is at it.
+
+    Also while its results are not indexed, which `rollups_fill.index` sees to beside us: without, each piece would read
+    a whole day.
+    """
+    if not connection.exec_driver_sql(_LOCK).scalar_one():
+        return None
+    following = rollups_fill.following(connection)
+    if following is None:
+        return None
+    level, at_ms = following
+    day = rollups_fill.opened(connection, at_ms)
+    if day is Day.BARE:
+        return None
+    if day is not Day.READY:
+        # A transaction of its own: what makes a partition keeps readers waiting until it ends.
+        return Piece(level, at_ms, again=True)
+    made = _make(connection, level, at_ms, again=False)
+    rollups_fill.done(connection, level, at_ms)
+    return replace(made, again=True)
+
+
 def progress(connection: Connection) -> tuple[Rolled, int]:
     """How far everything goes, and the database's time."""
     return _read(connection)
@@ -104,6 +134,7 @@ def keep(connection: Connection, *, fine_days: int, days: int) -> int:
     changed = int(connection.exec_driver_sql(_KEEP, {"fine_days": fine_days, "days": days}).scalar_one())
     now = from_ms(now_ms)
     connection.exec_driver_sql(_FORGET_MARKS, {"before": now - timedelta(days=3)})
+    connection.exec_driver_sql(_FORGET_SPANS, {"before": now - timedelta(days=days)})
     for table in ("health_changes", "watch_changes"):
         connection.exec_driver_sql(_FORGET_CHANGES.format(table=table), {"before": now - timedelta(days=days)})
     return changed

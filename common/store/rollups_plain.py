@@ -2,7 +2,8 @@
 
 Plain is a monitor whose health has not changed since the bucket began, and the way it is watched not for one interval
 before either, and which was seen all the time by one location (its slots follow each other without a gap), or not at
-all. Whatever is not plain is accounted for by common.domain.accounting; a test holds this statement to that function.
+all; or which one maintenance window covered from the bucket's beginning to its end. Whatever is not plain is accounted
+for by common.domain.accounting; a test holds this statement to that function.
 """
 
 from __future__ import annotations
@@ -35,10 +36,14 @@ WITH rows AS MATERIALIZED (
   UNION
   SELECT w.monitor_no FROM watch_changes w JOIN monitors m USING (monitor_no)
    WHERE w.at > %(back_to)s AND w.at > %(begin)s - m.interval_s * interval '1 second'
+), kept AS MATERIALIZED (
+  SELECT monitor_no, bool_or(begins_at <= %(begin)s AND ends_at >= %(end)s) AS whole
+    FROM maintenance_spans WHERE ends_at > %(begin)s AND begins_at < %(end)s AND ends_at > begins_at GROUP BY 1
 ), mine AS MATERIALIZED (
   SELECT m.monitor_no, m.enabled, m.interval_s * interval '1 second' AS every, m.location_ids, s.health,
-         c.monitor_no IS NOT NULL AS changed
+         c.monitor_no IS NOT NULL OR NOT coalesce(k.whole, true) AS changed, coalesce(k.whole, false) AS kept
     FROM monitors m JOIN monitor_states s USING (monitor_no) LEFT JOIN changed c USING (monitor_no)
+    LEFT JOIN kept k USING (monitor_no)
    WHERE m.deleted_at IS NULL OR c.monitor_no IS NOT NULL
 ), here AS (
   SELECT r.monitor_no, r.location, mine.every,
@@ -76,15 +81,18 @@ WITH rows AS MATERIALIZED (
    GROUP BY 1
 ), judged AS MATERIALIZED (
   SELECT mine.*, found.seen, found.well, found.best,
-         NOT changed AND (NOT enabled OR coalesce(found.n, 0) = 0 OR found.best) AS plain
+         NOT changed AND (NOT enabled OR kept OR coalesce(found.n, 0) = 0 OR found.best) AS plain
     FROM mine LEFT JOIN found USING (monitor_no)
 ), added AS (
-  INSERT INTO rollups_5m (at, monitor_no, seen, well, up_ms, degraded_ms, down_ms, unknown_ms, paused_ms, latencies)
+  INSERT INTO rollups_5m (at, monitor_no, seen, well, up_ms, degraded_ms, down_ms, unknown_ms, paused_ms,
+                          maintenance_ms, latencies)
   SELECT %(begin)s, j.monitor_no, coalesce(j.seen, 0), coalesce(j.well, 0), CASE WHEN c.category = 1 THEN 300000 END,
          CASE WHEN c.category = 2 THEN 300000 END, CASE WHEN c.category = 3 THEN 300000 END,
-         CASE WHEN c.category = 0 THEN 300000 END, CASE WHEN c.category = -1 THEN 300000 END, l.latencies
+         CASE WHEN c.category = 0 THEN 300000 END, CASE WHEN c.category = -1 THEN 300000 END,
+         CASE WHEN c.category = -2 THEN 300000 END, l.latencies
     FROM judged j LEFT JOIN latencies l USING (monitor_no)
-   CROSS JOIN LATERAL (SELECT CASE WHEN NOT j.enabled THEN -1 WHEN j.best THEN j.health ELSE 0 END AS category) c
+   CROSS JOIN LATERAL (SELECT CASE WHEN NOT j.enabled THEN -1 WHEN j.kept THEN -2 WHEN j.best THEN j.health
+                                   ELSE 0 END AS category) c
    WHERE j.plain
 )
 SELECT (SELECT count(*) FROM rows WHERE at >= %(begin)s),

@@ -107,6 +107,27 @@ SELECT s.monitor_no, %(location)s, {AT.format(age="0")}, CASE WHEN s.fate = 2 TH
  CROSS JOIN LATERAL (SELECT CASE WHEN s.outages > 0 THEN 5 ELSE least(100, s.results) END AS well) w
 """
 
+# How they were watched and how well they were, in all of their past. Who is paused is so since the newest result.
+_WATCHED = f"""
+WITH paused AS (
+  UPDATE watch_changes w SET enabled = true FROM seeded s WHERE s.fate = 3 AND w.monitor_no = s.monitor_no
+  RETURNING w.monitor_no, w.interval_s, w.places
+)
+INSERT INTO watch_changes (monitor_no, interval_s, places, enabled, gone, at)
+SELECT p.monitor_no, p.interval_s, p.places, false, false, {AT.format(age="0")}
+  FROM paused p JOIN seeded s USING (monitor_no)
+"""
+_HEALTHS = f"""
+INSERT INTO health_changes (monitor_no, health, at)
+SELECT h.monitor_no, h.health, h.at FROM (
+  SELECT s.monitor_no, {int(Health.UP)} AS health, {AT.format(age="(s.results - 1)")} AS at FROM seeded s
+  UNION ALL
+  SELECT s.monitor_no, e.health, e.at FROM outages o JOIN seeded s ON s.id = o.monitor_id
+   CROSS JOIN LATERAL (VALUES ({int(Health.DOWN)}, o.opened_at), ({int(Health.UP)}, o.resolved_at)) AS e(health, at)
+) h JOIN monitor_states m USING (monitor_no)
+ WHERE h.at < m.since ORDER BY h.monitor_no, h.at
+"""
+
 # What autovacuum would have done by the time there are so many.
 _ANALYZE = "ANALYZE monitors, monitor_states, votes, results, result_details, incidents, incident_events"
 
@@ -120,5 +141,7 @@ def finish(connection: Connection, **shared: Any) -> int:
     connection.exec_driver_sql(_EVENTS, {**shared, "seq": seq})
     connection.exec_driver_sql(_STATES, shared)
     connection.exec_driver_sql(_VOTES, shared)
+    connection.exec_driver_sql(_WATCHED, shared)
+    connection.exec_driver_sql(_HEALTHS, shared)
     connection.exec_driver_sql(_ANALYZE)
     return int(connection.exec_driver_sql("SELECT count(*) FROM outages").scalar_one())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from common.domain.checks import Kind, Reason, Verdict
@@ -23,6 +23,9 @@ SELECT id::text, name FROM organizations
 _PRESENT = "SELECT count(*) FROM monitors WHERE org_id = %(org)s AND deleted_at IS NULL"
 _KNOWN = "SELECT EXISTS (SELECT 1 FROM monitors WHERE org_id = %(org)s AND key = %(key)s AND deleted_at IS NULL)"
 _NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+
+# The roller makes rollups of it again, or at last.
+_REFILL = "SELECT refill_rollups(%(first)s, now())"
 
 # What the rest is made from. fate: 0 up, 1 degraded, 2 down, 3 paused.
 _DRAFT = """
@@ -163,3 +166,8 @@ def add_monitors(connection: Connection, columns: Mapping[str, Sequence[Any]], *
 def add_results(connection: Connection, first: int, end: int, **shared: Any) -> None:
     """The results of the monitors from number `first` to before `end`."""
     connection.exec_driver_sql(_RESULTS, {"first": first, "end": end, **shared})
+
+
+def refill(connection: Connection, first: datetime) -> int:
+    """Have rollups made of everything from `first` on; how many pieces that is."""
+    return int(connection.exec_driver_sql(_REFILL, {"first": first}).scalar_one())
