@@ -67,6 +67,7 @@ class Attempt(BaseModel):
     error: str | None
     duration_ms: float
     at: datetime
+    message_id: str | None  # what the receiver saw: webhook-id is msg_ and this
 
 
 class NotificationDetail(Notification):

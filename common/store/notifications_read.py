@@ -35,7 +35,7 @@ _GET_MANY = f"SELECT {_COLUMNS} FROM notifications n WHERE n.org_id = %(org_id)s
 
 # Every try to deliver it, in order. `error` is already free of secrets: it is written that way.
 _ATTEMPTS = """
-SELECT number, outcome, status_code, error, duration_ms, at FROM delivery_attempts
+SELECT number, outcome, status_code, error, duration_ms, at, message_id::text FROM delivery_attempts
  WHERE org_id = %(org_id)s AND notification_id = %(id)s ORDER BY number, at LIMIT 1000
 """
 

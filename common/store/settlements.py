@@ -45,10 +45,11 @@ RETURNING n.id::text
 
 # Every attempt that was made.
 _RECORD = """
-INSERT INTO delivery_attempts (id, org_id, notification_id, number, outcome, status_code, error, duration_ms, at)
+INSERT INTO delivery_attempts (id, org_id, notification_id, number, outcome, status_code, error, duration_ms, at,
+                               message_id)
 SELECT * FROM unnest(%(attempt_ids)s::uuid[], %(orgs)s::uuid[], %(ids)s::uuid[], %(numbers)s::int[],
                      %(outcomes)s::text[], %(codes)s::int[], %(errors)s::text[], %(durations)s::real[],
-                     %(ats)s::timestamptz[])
+                     %(ats)s::timestamptz[], %(messages)s::uuid[])
 """
 
 # The channels' health. Several attempts that fail at the same time are one failure in a row: only the first of them
@@ -166,6 +167,7 @@ def _record(connection: Connection, settlements: Sequence[Settlement]) -> None:
             "errors": [s.attempt.error or None for s, _ in rows],
             "durations": [s.duration_ms for s, _ in rows],
             "ats": [s.at for s, _ in rows],
+            "messages": [s.claim.message_id or s.claim.id for s, _ in rows],
         },
     )
 

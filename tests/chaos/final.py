@@ -38,7 +38,7 @@ _TABLES = {
           FROM notifications ORDER BY no""",
     "delivery_attempts": """
         SELECT notification_id::text AS notification, number, outcome, status_code, error, duration_ms,
-               extract(epoch FROM at) AS at
+               extract(epoch FROM at) AS at, message_id::text AS message
           FROM delivery_attempts ORDER BY at""",
     "outbox": "SELECT id, incident_id::text AS incident, event_id::text AS event, type FROM outbox",
     "alerts": "SELECT alert_id, status, incident_id::text AS incident FROM alerts",

@@ -10,7 +10,7 @@ from tests.chaos.events import Webhook
 from tests.chaos.expectations import REMINDER, Expectations, Standing, standing, told_as
 from tests.chaos.facts import Facts, Row
 from tests.chaos.finding import Finding
-from tests.chaos.invariants_routing import message_id
+from tests.chaos.invariants_routing import forgotten, message_id, tried_messages
 from tests.chaos.reasons import delays_messages, repeats_messages
 from tests.chaos.routing import SLOW, Part
 
@@ -49,9 +49,9 @@ def everything_arrives(facts: Facts) -> Finding:
             # A fallback hears when its channel has given up, and that one may have to be left alone for a while first.
             elif not channel.hostile and channel.part != Part.FALLBACK and (late_s := _late_s(facts, due.since, at)):
                 finding.break_(f"{where} arrived {late_s:.0f} s late")
-    known = {message_id(row) for row in facts.tables["notifications"]}
+    known = {message_id(row) for row in facts.tables["notifications"]} | tried_messages(facts).keys()
     for hook in facts.webhooks:
-        if hook.webhook_id not in known:
+        if hook.webhook_id not in known and not forgotten(facts, hook):
             finding.break_(f"a webhook with id {hook.webhook_id} arrived, and the ledger does not know it")
     return finding
 

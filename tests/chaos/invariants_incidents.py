@@ -11,6 +11,7 @@ from tests.chaos.accounting import asked
 from tests.chaos.events import MonitorSpec
 from tests.chaos.facts import FOREVER, RECOVERY_S, Facts, Row, Span
 from tests.chaos.finding import Finding
+from tests.chaos.invariants_blindness import nobody_saw
 from tests.chaos.reasons import delays_checks
 
 #: From the moment of decision to the committed incident, on a busy machine.
@@ -160,6 +161,7 @@ def no_false_alarm(facts: Facts) -> Finding:
         if not any(outage.overlaps(slot - _BLUR_S, latest) for outage in facts.outages[spec_.id]):
             finding.break_(f"{spec_.path}: the check of {_at(facts, slot)} was judged {result['verdict']} "
                            f"({result['reason']}), and it was up")  # fmt: skip
+    nobody_saw(facts, finding)
     return finding
 
 

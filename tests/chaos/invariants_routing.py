@@ -23,6 +23,27 @@ def message_id(row: Row) -> str:
     return f"{_PREFIX}{row.get('message') or row['id']}"
 
 
+def tried_messages(facts: Facts) -> dict[str, list[Row]]:
+    """{webhook-id: ledger rows} of all attempts: a silence may have held back later what was tried with that id."""
+    rows = {row["id"]: row for row in facts.tables["notifications"]}
+    tried: dict[str, dict[int, Row]] = defaultdict(dict)
+    for attempt in facts.tables.get("delivery_attempts", []):
+        row = rows.get(attempt["notification"])
+        if row is not None and attempt.get("message"):
+            tried[f"{_PREFIX}{attempt['message']}"][row["no"]] = row
+    return {webhook_id: [found[no] for no in sorted(found)] for webhook_id, found in tried.items()}
+
+
+def forgotten(facts: Facts, hook: Webhook) -> bool:
+    """Whether its sender was lost before it could write that it had sent it, and a silence held it back after that."""
+    if not facts.disturbed(hook.at - _LATE_S, hook.at + _LATE_S, delays_messages):
+        return False
+    expected = Expectations(facts)
+    incidents = {row["id"]: row for row in facts.tables["incidents"]}
+    teams = {expected.team(incidents[id_]) for id_, _ in hook.told if id_ in incidents}
+    return QUIET in teams and any(hook.at <= silence.ends_at for silence in facts.silences)
+
+
 def routes_are_kept(facts: Facts) -> Finding:
     """A2. What has to be told is I5's; here is all that must not be, and the rows beyond."""
     finding = Finding()
@@ -114,12 +135,17 @@ def groups_are_whole(facts: Facts) -> Finding:
     for row in sorted(facts.tables["notifications"], key=lambda row: row.get("no", 0)):
         if row["channel"] in grouped.values():
             entries[message_id(row)].append((row["incident"], told_as(row["event_type"])))
+    for webhook_id, tried in tried_messages(facts).items():
+        if webhook_id not in entries and tried[0]["channel"] in grouped.values():
+            entries[webhook_id] = [(row["incident"], told_as(row["event_type"])) for row in tried]
     bodies: dict[str, set[str]] = defaultdict(set)
     for hook in facts.webhooks:
         bodies[hook.webhook_id].add(hook.digest)
         if hook.path not in grouped:
             if hook.entries and len(hook.told) > 1:
                 finding.break_(f"{hook.path} was told of {len(hook.told)} events at once by {hook.webhook_id}")
+            continue
+        if hook.webhook_id not in entries and forgotten(facts, hook):
             continue
         finding.applicable += 1
         if list(hook.told) != entries[hook.webhook_id]:

@@ -56,7 +56,8 @@ def quick(seed: int, *, fault: str | None = None, trials: int = 0, minutes: floa
         least_quiet_s=8.0,
         quiesce_s=60.0,
         longest_s=4.0,
-        outage_s=(7.0, 12.0),
+        # Longer than flapping: six turns take more than twenty checks.
+        outage_s=(8.5, 12.0),
         kill_every_s=(2.0, 4.0),
         problems=16,
         fires_s=(3.0, 9.0),

@@ -102,6 +102,7 @@ def test_a_dead_notification_is_sent_again_as_the_same_message(scene: Scene) -> 
     found = scene.viewer.get(f"/v1/notifications/{opening}").get_json()
     assert (found["status"], found["attempts"], found["route_id"]) == ("sent", 2, None)
     assert [(a["number"], a["outcome"]) for a in found["delivery_attempts"]] == [(1, "rejected"), (2, "delivered")]
+    assert {a["message_id"] for a in found["delivery_attempts"]} == {opening}
 
 
 def test_only_what_is_dead_is_sent_again(scene: Scene) -> None:

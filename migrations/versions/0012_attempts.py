@@ -1,0 +1,19 @@
+"""An attempt says which message it was made with."""
+
+from __future__ import annotations
+
+from migrations.sql import run_sql
+
+revision = "0012"
+down_revision = "0011"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add to the schema; the version before goes on working with it."""
+    run_sql("0012_attempts.sql")
+
+
+def downgrade() -> None:
+    """Nothing has to go: the version before does not mind what was added."""
