@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from itertools import chain
 from threading import Event
 
@@ -21,11 +22,14 @@ from api import (
     compat_pagerduty,
     errors,
     health,
+    heartbeats,
+    heartbeats_ping,
     incidents,
     intake,
     invites,
     limits,
     locations,
+    maintenance,
     memberships,
     monitor_lists,
     monitor_plans,
@@ -38,6 +42,7 @@ from api import (
     parsing,
     passwords,
     probes,
+    prometheus,
     queues,
     registration,
     reports,
@@ -46,6 +51,7 @@ from api import (
     routes,
     security_headers,
     series,
+    server_spans,
     sessions,
     silences,
     stream,
@@ -55,6 +61,8 @@ from api import (
 )
 from api.context import Services, provide
 from api.docs import docs
+from api.heartbeats_intake import PingIntake
+from api.heartbeats_short import ShortWay
 from api.mailing import open_mailer
 from api.oidc_provider import open_provider
 from api.platform import Platform
@@ -65,19 +73,21 @@ from api.stream_feed import StreamFeed
 from api.streams import Streams
 from api.summary_cache import SummaryCache
 from api.trials import Trials
+from api.uptime_ratios import UptimeRatios
 from common import log, process
 from common.broker import make_request_broker
 from common.channels.wiring import open_context
-from common.clock import utc_now
+from common.clock import monotonic_s, utc_now
 from common.domain.errors import SettingsError, Unavailable
 from common.http.wiring import egress_rules
 from common.incident_cache import IncidentCache
 from common.passwords import Passwords
 from common.probe_requests import ProbeRequests
-from common.settings import Settings
+from common.settings import Settings, telemetry_variables
 from common.store import locations as stored_locations
 from common.store import readiness
 from common.store.engine import Database, DatabaseRole
+from common.tracing import open_tracing
 from common.vault import Vault
 
 #: What a look of the stream may take.
@@ -101,6 +111,8 @@ ROUTES: tuple[Route, ...] = tuple(
         monitor_plans.routes,
         probes.routes,
         results.routes,
+        heartbeats.routes,
+        heartbeats_ping.routes,
         uptime.routes,
         reports.routes,
         series.routes,
@@ -109,6 +121,7 @@ ROUTES: tuple[Route, ...] = tuple(
         channels.routes,
         routes.routes,
         silences.routes,
+        maintenance.routes,
         alerts.routes,
         compat_alertmanager.routes,
         compat_pagerduty.routes,
@@ -118,6 +131,7 @@ ROUTES: tuple[Route, ...] = tuple(
         locations.routes,
         audit_log.routes,
         stream.routes,
+        prometheus.routes,
         health.routes,
     )
 )
@@ -131,8 +145,11 @@ def create_app(services: Services) -> Flask:
     app.config["PROPAGATE_EXCEPTIONS"] = False
     app.url_map.strict_slashes = False
     auth.configure_tokens(app, _required(services.settings.jwt_key, "TOCSIN_JWT_KEY"))
+    app.wsgi_app = ShortWay(app.wsgi_app, services.pings)  # type: ignore[method-assign]
     trust_proxies(app, services.settings.trusted_proxies)
     requests.watch_requests(app)
+    if services.tracing is not None:
+        server_spans.tell_requests(app, services.tracing)
     security_headers.guard_browsers(app, services.settings)
     limits.limit_requests(app, services.settings)
     errors.register_errors(app)
@@ -152,9 +169,11 @@ def open_services(settings: Settings) -> Services:
     database_url, redis_url = process.require_urls(settings)
     vault = Vault(_required(settings.encryption_keys, "TOCSIN_ENCRYPTION_KEYS"))
     broker = make_request_broker(redis_url)
+    # One connection more than requests: uptimes are counted beside them.
+    database = Database(database_url, DatabaseRole.API, application="api", pool_size=settings.api_threads + 1)
     return Services(
         settings=settings,
-        database=Database(database_url, DatabaseRole.API, application="api", pool_size=settings.api_threads),
+        database=database,
         broker=broker,
         vault=vault,
         passwords=Passwords(),
@@ -162,13 +181,18 @@ def open_services(settings: Settings) -> Services:
         platform=Platform(Database(database_url, DatabaseRole.WORKER, application="api platform", pool_size=4)),
         trials=Trials(lambda: open_context(settings, vault, utc_now, max_handles=4)),
         probes=ProbeDesk(ProbeRequests(broker, vault), at_once=max(2, settings.api_threads // 4)),
+        pings=PingIntake(
+            Database(database_url, DatabaseRole.WORKER, application="api pings", pool_size=1), monotonic_s
+        ),
         incident_cache=IncidentCache(redis_url),
         summaries=SummaryCache(),
         streams=Streams(
             settings.streams, settings.streams_per_credential, lambda streams: _feed(streams, database_url)
         ),
+        uptimes=UptimeRatios(database),
         mailer=open_mailer(settings),
         oidc=open_provider(settings),
+        tracing=open_tracing("api", telemetry_variables()),
     )
 
 
@@ -193,7 +217,15 @@ def _start(settings: Settings) -> Served:
     services = open_services(settings)
     _ensure_location(services)
     intake.watch(services.database, Event())
-    return Served(create_app(services), services.streams.stop, services.streams.close)
+    services.pings.start()
+    return Served(create_app(services), services.streams.stop, partial(_close, services))
+
+
+def _close(services: Services) -> None:
+    services.streams.close()
+    services.pings.close()
+    if services.tracing is not None:
+        services.tracing.close()
 
 
 def _ensure_location(services: Services) -> None:

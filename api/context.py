@@ -7,6 +7,7 @@ from typing import cast
 
 from flask import current_app, g
 
+from api.heartbeats_intake import PingIntake
 from api.mailing import Mailer
 from api.oidc_provider import OidcProvider
 from api.platform import Platform
@@ -14,12 +15,14 @@ from api.probe_desk import ProbeDesk
 from api.streams import Streams
 from api.summary_cache import SummaryCache
 from api.trials import Trials
+from api.uptime_ratios import UptimeRatios
 from common.broker import QueueBroker
 from common.domain.egress import EgressRules
 from common.incident_cache import IncidentCache
 from common.passwords import Passwords
 from common.settings import Settings
 from common.store.engine import Database
+from common.tracing import Tracing
 from common.vault import Vault
 
 _NAME = "tocsin"
@@ -38,11 +41,14 @@ class Services:
     platform: Platform
     trials: Trials
     probes: ProbeDesk
+    pings: PingIntake
     incident_cache: IncidentCache
     summaries: SummaryCache
     streams: Streams
+    uptimes: UptimeRatios
     mailer: Mailer
     oidc: OidcProvider | None  # None: nobody logs in through a provider
+    tracing: Tracing | None = None  # None: nobody wants traces
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,15 @@ EXAMPLES: Mapping[str, dict[str, Any]] = MappingProxyType(
         "OrganizationIn": {"name": "Example Ltd"},
         "MembershipIn": {"role": "admin"},
         "SeriesIn": {"ids": [_ID], "window": "6h", "points": 3},
+        "MaintenanceIn": {
+            "name": "database upgrades",
+            "type": "weekly",
+            "days": ["sat"],
+            "time": "02:00",
+            "duration_seconds": 7200,
+            "time_zone": "Europe/Berlin",
+            "matchers": [{"label": "team", "op": "=", "value": "database"}],
+        },
         "IncidentPatch": {"severity": "critical", "labels": {"team": "payments"}, "postmortem": "A fibre was cut."},
         "BulkAcknowledgementIn": {"ids": [_ID], "duration_seconds": 3600},
         "RouteTestIn": {"name": "DiskFull", "source": "db-1", "severity": "error", "labels": {"team": "database"}},
@@ -116,6 +125,7 @@ PATCHES: Mapping[str, dict[str, Any]] = MappingProxyType(
         "change_channel": {"config": {"url": "https://hooks.example/other"}, "enabled": True},
         "change_route": {"position": 1, "cooldown_seconds": 600},
         "change_silence": {"comment": "the rack takes longer", "duration_seconds": 7200},
+        "change_maintenance": {"until_healthy": True},
         "change_organization": {"enabled": False},
     }
 )

@@ -32,12 +32,13 @@ _TIMEOUT_S = 0.1
 _IPV6_PREFIX = 64
 
 #: The policies and their settings; what counts for which is the route's (api/routing.py).
-WRITES, AUTH, ALERTS, READS = "default", "auth", "alerts", "reads"
+WRITES, AUTH, ALERTS, READS, PINGS = "default", "auth", "alerts", "reads", "pings"
 _SETTINGS = {
     WRITES: "rate_limit_writes",
     AUTH: "rate_limit_auth",
     ALERTS: "rate_limit_alerts",
     READS: "rate_limit_reads",
+    PINGS: "rate_limit_pings",
 }
 
 

@@ -76,6 +76,10 @@ def resolve(
     """
     known = locations.ids_by_name(connection)
     parents = {body.parent_id for body in checked.bodies.values() if body.parent_id is not None}
+    if any(
+        checked.bodies[i].parent_id not in (None, row["parent_id"]) for i, row in present.items() if i in checked.bodies
+    ):
+        monitor_sets.lock_parents(connection, org_id=caller().org_id)
     above = monitor_sets.ancestry(connection, org_id=caller().org_id, ids=sorted(parents)) if parents else {}
     # Who is above whom once all of it is done.
     above |= {row["id"]: checked.bodies[i].parent_id for i, row in present.items() if i in checked.bodies}

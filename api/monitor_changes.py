@@ -123,6 +123,8 @@ def location_problems(names: Sequence[str], known: Mapping[str, int]) -> list[Fi
 
 
 def _parent_problems(connection: Connection, parent_id: str, monitor_id: str | None) -> list[FieldError]:
+    if monitor_id is not None:  # a new one stands above nothing
+        monitor_sets.lock_parents(connection, org_id=caller().org_id)
     above = monitor_sets.ancestry(connection, org_id=caller().org_id, ids=[parent_id])
     if parent_id not in above:
         return [FieldError("parent_id", "no such monitor in this organization")]

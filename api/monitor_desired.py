@@ -13,7 +13,7 @@ from api import audit, monitor_batches, monitor_writes
 from api.context import caller, services
 from api.monitor_batches import Checked
 from api.monitor_documents import audited_document, stored_settings
-from api.monitor_settings import complete, keep_secrets, revealed, shown
+from api.monitor_settings import complete, revealed, shown
 from api.monitor_writes import Rewriting, open_secrets
 from api.schemas_bulk import MAX_DESIRED, PlanIn
 from common.domain import plans
@@ -44,7 +44,7 @@ class Comparison:
 
 def check(body: PlanIn) -> Checked:
     """The monitors of a body. Raises ValidationFailed."""
-    checked = monitor_batches.check([keep_secrets(item) for item in body.monitors])
+    checked = monitor_batches.check(body.monitors)
     for index, monitor in list(checked.bodies.items()):
         problems = []
         if monitor.key is None:

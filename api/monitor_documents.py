@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from api.schemas_monitors import MonitorIn
-from api.schemas_options import OptionsIn, Secret
+from api.schemas_options import KEPT, OptionsIn, Secret
 from common.clock import to_ms
 from common.domain.checks import CheckState, Reason, Verdict
 from common.domain.errors import FieldError, ValidationFailed
@@ -69,7 +69,7 @@ def patch_base(row: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, An
 
 
 def keep_secrets(merged: dict[str, Any], patch: dict[str, Any], stored: Mapping[str, str]) -> dict[str, Any]:
-    """Put back the secrets that a patch holds as null.
+    """Put back the secrets that a patch holds as null or as {"secret": null}.
 
     In a merge patch null removes; but a client that sends back what it has read holds null for every secret, and must
     not lose them by that. To remove one, send `{"secret": ""}`, of headers `"headers": null`, or a PUT without it.
@@ -84,7 +84,7 @@ def keep_secrets(merged: dict[str, Any], patch: dict[str, Any], stored: Mapping[
                 break
             place = place.setdefault(step, {})
         else:
-            if name in given and given[name] is None:
+            if name in given and given[name] in (None, KEPT):
                 place[name] = None
     return merged
 
@@ -99,7 +99,7 @@ def to_settings(body: MonitorIn, location_ids: tuple[int, ...], stored_secrets: 
         target=body.target,
         interval_s=body.interval_seconds,
         timeout_s=body.timeout,
-        failure_threshold=body.failure_threshold,
+        failure_threshold=body.failures,
         recovery_threshold=body.recovery_threshold,
         retry_interval_s=body.retry_interval_seconds,
         severity=body.severity,
@@ -193,15 +193,22 @@ def state_document(row: Mapping[str, Any]) -> dict[str, Any]:
         "since": row["since"],
         "last_check_at": row["last_slot"],
         "latency_ms": None if latency_ms is None else _reached(latency_ms),
-        "reason": Reason(row["reason"]).label if status in _FAILING and row["reason"] else None,
+        "reason": Reason(row["reason"]).label if _failing(row, status) and row["reason"] else None,
     }
+
+
+def _failing(row: Mapping[str, Any], status: CheckState) -> bool:
+    """Maintenance hides the state in `status` alone."""
+    return (CheckState(Health(row["health"]).label) if status is CheckState.MAINTENANCE else status) in _FAILING
 
 
 def status_of(row: Mapping[str, Any]) -> CheckState:
     """How a monitor is, in one word."""
     if not row["enabled"]:
         return CheckState.PAUSED
-    if row["last_slot"] is not None and row["last_verdict"] == Verdict.UNKNOWN:
+    if row["maintenance"]:
+        return CheckState.MAINTENANCE
+    if row["last_slot"] is not None and (row["last_verdict"] == Verdict.UNKNOWN or row.get("stale")):
         return CheckState.UNKNOWN
     return CheckState(Health(row["health"]).label)
 

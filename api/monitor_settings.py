@@ -11,22 +11,14 @@ from pydantic_core import PydanticUndefined
 
 from api.monitor_documents import settings_document
 from api.schemas_monitors import AssertionIn, MonitorIn
+from api.schemas_options import KEPT
 from common.domain.plans import Hidden
 from common.store.monitors import MonitorSettings
 
 Document = dict[str, Any]
 
-#: How a secret is written that is to stay as it is stored.
-KEPT = {"secret": None}
-
-
-def keep_secrets(item: Any) -> Any:
-    """A body in which {"secret": null} is null, which keeps what is stored, wherever it stands."""
-    if item == KEPT:
-        return None
-    if isinstance(item, dict):
-        return {name: keep_secrets(value) for name, value in item.items()}
-    return [keep_secrets(value) for value in item] if isinstance(item, list) else item
+#: What the defaults of a type are where they are others.
+_DEFAULTS_OF: Mapping[str, Document] = {"heartbeat": {"failure_threshold": 1}}
 
 
 def complete(settings: MonitorSettings, location_names: Mapping[int, str]) -> Document:
@@ -70,6 +62,7 @@ def written(row: Mapping[str, Any], secrets: Mapping[str, str], own_location: st
         **_defaults(MonitorIn),
         "timeout_seconds": min(10, document["interval_seconds"]),
         "locations": [own_location],
+        **_DEFAULTS_OF.get(row["type"], {}),
     }
     options = _hide(document.pop(row["type"], {}), secrets, row["type"])
     own = {name: value for name, value in document.items() if name not in defaults or value != defaults[name]}

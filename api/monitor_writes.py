@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from api import heartbeats_secrets
 from api.context import caller, request_id, services
 from common import log
 from common.store import incidents, monitor_sets, monitors, votes
@@ -67,6 +68,7 @@ def add(connection: Connection, wanted: Mapping[str, MonitorSettings]) -> set[st
     numbers = monitor_sets.add(connection, org_id=org_id, monitors=rows)
     if numbers:
         votes.create(connection, {number: wanted[id_].location_ids for id_, number in numbers.items()})
+        heartbeats_secrets.make(connection, numbers, wanted)
         monitors.notify(connection)
     return set(numbers)
 
@@ -87,6 +89,11 @@ def rewrite(connection: Connection, rewritings: Sequence[Rewriting]) -> None:
     paused = {one.number: one.version for one in changed if one.paused}
     if paused:
         _close(connection, paused, "paused", "The monitor was paused.")
+    heartbeats_secrets.make(
+        connection,
+        {one.row["id"]: one.number for one in changed if one.wanted.type != one.before.type},
+        {one.row["id"]: one.wanted for one in changed},
+    )
     reset = {one.number: one.version for one in changed if one.probed_otherwise and not one.paused}
     if reset:
         votes.reset(connection, reset)

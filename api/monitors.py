@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Response
 
-from api import audit, monitor_changes, parsing
+from api import audit, heartbeats_secrets, monitor_changes, parsing
 from api.context import caller, request_id, services
 from api.monitor_documents import audited_document, keep_secrets, monitor_document, patch_base
 from api.monitor_writes import open_secrets
@@ -130,9 +130,13 @@ def check_monitor(monitor_id: str) -> dict[str, Any]:
         scheduled_at = monitors.now(connection)
     if not row["enabled"]:
         raise Conflict("The monitor is paused; resume it to have it checked.", code="MONITOR_PAUSED")
+    if row["type"] == heartbeats_secrets.TYPE:
+        raise Conflict("A heartbeat waits to be pinged; there is nothing to check.", code="MONITOR_NOT_CHECKED")
     check = Check(row["monitor_no"], row["config_version"], to_ms(scheduled_at), Kind.MANUAL)
     for location in row["locations"]:
-        enqueue_checks(services().broker, Lane.URGENT, location, [check], batch_id=request_id())
+        enqueue_checks(
+            services().broker, Lane.URGENT, location, [check], batch_id=request_id(), sent_ms=check.scheduled_at_ms
+        )
     first = check_id(row["id"], row["location_ids"][0], check.scheduled_at_ms)
     log.get_logger().info(
         "check_requested",

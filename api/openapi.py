@@ -234,6 +234,8 @@ def _answer(route: Route, references: dict[type[BaseModel], Any]) -> dict[str, A
         }
     headers = {"headers": {"ETag": {"$ref": "#/components/headers/ETag"}}} if route.facts.get("versioned") else {}
     content = {"application/json": {"schema": schema, "example": example}}
+    if route.facts.get("listed"):
+        content = {"application/json": {"schema": {"type": "array", "items": schema}, "example": [example]}}
     if other := route.facts.get("other_media_type"):
         content[other] = {"schema": {"type": "string"}}
     return {"description": "OK", **headers, "content": content}

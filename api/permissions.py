@@ -31,6 +31,8 @@ PERMISSIONS: Mapping[str, frozenset[str]] = MappingProxyType(
         "invites:read": _ADMINS,
         "invites:write": _ADMINS,
         "locations:read": _ALL,
+        "maintenance:read": _ALL,
+        "maintenance:write": _EDITORS,
         "memberships:read": _ALL,
         "memberships:write": _ADMINS,
         "monitors:check": _EDITORS,  # a check sends traffic to the target
@@ -42,6 +44,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = MappingProxyType(
         "organization:write": _ADMINS,
         "organizations:read": frozenset({OPERATOR}),
         "organizations:write": frozenset({OPERATOR}),
+        "probes:write": _EDITORS,  # Prometheus' /probe: a key for nothing but this can be made
         "queues:read": _ADMINS | {OPERATOR},  # of the whole installation: the operator's alone where all may register
         "queues:write": _ADMINS | {OPERATOR},
         "routes:read": _ALL,

@@ -16,10 +16,11 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ID_CHARS = 36
 
 #: Everything else that a client may write there would be a label of its own.
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
+_PINGS = ("/ping/<code>", "/ping/<code>/<action>", "/api/push/<token>")
 #: Asked every few seconds by machines: their success is not worth a line.
-_QUIET = frozenset({"/livez", "/health", "/healthz", "/readyz", "/ready", "/metrics"})
+QUIET = frozenset({"/livez", "/health", "/healthz", "/readyz", "/ready", "/metrics", *_PINGS})
 
 
 def watch_requests(app: Flask) -> None:
@@ -43,10 +44,10 @@ def _end(response: Response) -> Response:
     duration_s = monotonic_s() - g.began_s
     # The endpoint's name: method and path.
     route = request.endpoint.partition(" ")[2] if request.endpoint else "unmatched"
-    method = request.method if request.method in _METHODS else "other"
+    method = request.method if request.method in METHODS else "other"
     telemetry.API_REQUESTS.labels(method, route, response.status_code).inc()
     telemetry.API_DURATION.labels(method, route).observe(duration_s)
-    if route not in _QUIET or response.status_code >= 500:
+    if route not in QUIET or response.status_code >= 500:
         log.get_logger().info(
             "request",
             method=method,

@@ -38,6 +38,7 @@ class Facts(TypedDict, total=False):
     media_type: str  # of an answer that is no JSON
     other_media_type: str  # of the same answer in another form, on request
     paged: bool  # the answer is a page of `answer`
+    listed: bool  # the answer is an array of `answer`, where what others defined says so
     status: int
     statuses: tuple[int, ...]  # that it may answer with beside `status` and what the other facts imply
     own_errors: tuple[int, ...]  # errors in the form of the answer, where what others defined says so

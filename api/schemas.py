@@ -95,10 +95,33 @@ class ResultQuery(PageQuery):
     verdict: list[Literal["up", "degraded", "down", "unknown"]] | None = None
 
 
+class Backlog(BaseModel):
+    """Messages that wait in a location's queues, each with up to 100 checks."""
+
+    fast: int
+    slow: int
+    urgent: int
+
+
 class Location(BaseModel):
-    """Where checks run from."""
+    """Where checks run from, and whether it sees anything."""
 
     name: str
+    status: Annotated[
+        Literal["fresh", "stale", "blind"],
+        Field(description="stale: no worker lives, or it sees nothing, not yet for long enough to be called blind."),
+    ]
+    workers: Annotated[int, Field(description="Worker processes that live.")]
+    checks_last_minute: int
+    last_seen_at: Annotated[datetime | None, Field(description="The newest sign of life of any of its workers.")]
+    last_result_at: Annotated[datetime | None, Field(description="When its newest result was stored.")]
+    backlog: Annotated[
+        Backlog | None, Field(description="null: the queue cannot be asked, or is none of the caller's business.")
+    ]
+    blind_since: datetime | None
+    reason: Annotated[
+        Literal["network", "no_worker", "no_results"] | None, Field(description="Why it is blind, or about to be.")
+    ]
     created_at: datetime
 
 

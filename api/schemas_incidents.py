@@ -25,7 +25,7 @@ _READ_ONLY = frozenset(
     {
         "id", "monitor_name", "source", "dedup_key", "name", "status", "opened_at", "acknowledged_at",
         "acknowledgement_expires_at", "resolved_at", "cause", "reopened_from", "version", "assignee_name",
-        "duration_seconds", "deliveries",
+        "duration_seconds", "deliveries", "trace_id",
     }
 )  # fmt: skip
 
@@ -141,6 +141,7 @@ class Incident(BaseModel):
     assignee: Annotated[str | None, Field(description="A user's id.")]
     assignee_name: str | None
     reopened_from: str | None
+    trace_id: Annotated[str | None, Field(description="The trace of the check that opened it.")]
     deliveries: Deliveries
     version: int
 

@@ -35,7 +35,7 @@ def _label(text: str) -> str:
 
 
 Sort = Literal["created_at", "-created_at", "name", "-name", "state"]
-Status = Literal["pending", "up", "degraded", "down", "unknown", "paused"]
+Status = Literal["pending", "up", "degraded", "down", "unknown", "paused", "maintenance"]
 FieldName = Annotated[str, Field(max_length=50), AfterValidator(_field)]
 TypeName = Annotated[str, Field(max_length=50), AfterValidator(_type)]
 LabelText = Annotated[str, Field(max_length=601), AfterValidator(_label)]

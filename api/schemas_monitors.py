@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from api.schemas import Body, Name, Severity, exact_id
 from api.schemas_options import (
     OPTIONS_IN,
     DnsIn,
+    HeartbeatIn,
     HttpIn,
     IcmpIn,
     OptionsIn,
@@ -54,6 +55,12 @@ LabelValue = Annotated[str, Field(max_length=500)]
 LocationName = Annotated[str, Field(min_length=1, max_length=63)]
 
 
+def _target(text: str, info: ValidationInfo) -> str:
+    if not text and info.data.get("type") != "heartbeat":
+        raise ValueError("is required")
+    return text
+
+
 class MonitorIn(Body):
     """A monitor to watch. Only name, type and target are required."""
 
@@ -61,21 +68,22 @@ class MonitorIn(Body):
 
     key: Annotated[str | None, Field(pattern=KEY_PATTERN, description="Yours; unique, never changes once set.")] = None
     name: Name
-    type: Literal["http", "tcp", "tls", "dns", "icmp", "websocket", "smtp", "postgres", "redis"]
+    type: Literal["http", "tcp", "tls", "dns", "icmp", "websocket", "smtp", "postgres", "redis", "heartbeat"]
     target: Annotated[
         str,
         Field(
-            min_length=1,
             max_length=2048,
+            validate_default=True,
             description="http, websocket: a URL; tcp: host:port; tls, smtp, postgres, redis: host or host:port; "
-            "icmp: a host; dns: the name to ask for.",
+            "icmp: a host; dns: the name to ask for; heartbeat: none.",
         ),
-    ]
+        AfterValidator(_target),
+    ] = ""
     interval_seconds: Annotated[int, Field(ge=1, le=86_400)] = 30
     timeout_seconds: Annotated[
         float | None, Field(ge=0.1, le=86_400, description="At most the interval. Default: 10, or the interval.")
     ] = None
-    failure_threshold: Annotated[int, Field(ge=1, le=100)] = 2
+    failure_threshold: Annotated[int, Field(ge=1, le=100, description="Default of a heartbeat: 1.")] = 2
     recovery_threshold: Annotated[int, Field(ge=1, le=100)] = 1
     retry_interval_seconds: Annotated[int, Field(ge=1, le=86_400)] = 5
     severity: Severity = "error"
@@ -97,12 +105,19 @@ class MonitorIn(Body):
     smtp: SmtpIn | None = None
     postgres: PostgresIn | None = None
     redis: RedisIn | None = None
+    heartbeat: HeartbeatIn | None = None
     assertions: Annotated[list[AssertionIn], Field(max_length=MAX_ASSERTIONS)] = Field(default_factory=list)
 
     @property
     def timeout(self) -> float:
         """The timeout, with its default."""
         return self.timeout_seconds if self.timeout_seconds is not None else float(min(10, self.interval_seconds))
+
+    @property
+    def failures(self) -> int:
+        """The failure threshold, with its default: who misses a ping has had a grace already."""
+        given = self.type != "heartbeat" or "failure_threshold" in self.model_fields_set
+        return self.failure_threshold if given else 1
 
     @property
     def host(self) -> Host | str:
@@ -126,6 +141,7 @@ class MonitorIn(Body):
             yield FieldError("locations", "must not hold a location twice")
         if self.quorum is not None and self.quorum > len(self.locations or [""]):
             yield FieldError("quorum", "must not exceed the number of locations")
+        yield from self._too_many_ears()
         for other in OPTIONS_IN:
             if other != self.type and getattr(self, other) is not None:
                 yield FieldError(other, f"a {self.type} monitor has no {other} options")
@@ -136,11 +152,15 @@ class MonitorIn(Body):
             if message is not None:
                 yield FieldError(f"assertions.{index}", message)
 
+    def _too_many_ears(self) -> Iterator[FieldError]:
+        if self.type == "heartbeat" and len(self.locations or ()) > 1:
+            yield FieldError("locations", "a heartbeat is heard, not checked: it has one location")
+
 
 class MonitorState(BaseModel):
     """A monitor's health as people see it."""
 
-    status: Literal["pending", "up", "degraded", "down", "unknown", "paused"]
+    status: Literal["pending", "up", "degraded", "down", "unknown", "paused", "maintenance"]
     since: datetime
     last_check_at: datetime | None
     latency_ms: float | None
@@ -193,6 +213,7 @@ class Monitor(BaseModel):
     smtp: OptionsOut | None = None
     postgres: OptionsOut | None = None
     redis: OptionsOut | None = None
+    heartbeat: OptionsOut | None = None
     assertions: list[dict[str, Any]]
     state: MonitorState
     config_version: int

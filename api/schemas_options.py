@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
+from zoneinfo import available_timezones
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -12,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, PlainValidator, WithJsonS
 
 from api.schemas import Body
 from common.domain.errors import FieldError
+from common.domain.heartbeats import next_cron
 from common.domain.operators import text_problem
 from common.http.endpoints import RECORD_TYPES, parse_resolver
 from common.http.target import parse_host, parse_target
@@ -29,6 +31,13 @@ _HEADERS_OF_OURS = frozenset(
 )
 
 
+#: A secret as plans, exports and differences write one.
+KEPT = {"secret": None}
+
+
+_TRACE = "Send a traceparent, in redirects as well; its trace is the trace_id of the result and of the incident"
+
+
 class Secret(BaseModel):
     """A value that is stored encrypted and reads back as null."""
 
@@ -36,14 +45,14 @@ class Secret(BaseModel):
 
 
 def _header_value(value: Any) -> str | Secret | None:
-    """A text, {"secret": text}, or null for a secret that is stored already."""
+    """A text, {"secret": text}, or null or {"secret": null} for a secret that is stored already."""
     text = value
+    if value is None or value == KEPT:
+        return None
     if isinstance(value, dict):
         if set(value) != {"secret"}:
             raise ValueError('must be a text, {"secret": "…"} or null')
         text = value["secret"]
-    elif value is None:
-        return None
     if not isinstance(text, str):
         raise ValueError('must be a text, {"secret": "…"} or null')  # noqa: TRY004 - pydantic collects ValueErrors
     if len(text) > MAX_HEADER_CHARS:
@@ -60,10 +69,16 @@ HeaderValue = Annotated[
         {
             "anyOf": [
                 {"type": "string", "maxLength": MAX_HEADER_CHARS},
-                {"type": "object", "properties": {"secret": {"type": "string"}}, "required": ["secret"]},
+                {
+                    "type": "object",
+                    "properties": {"secret": {"type": ["string", "null"], "maxLength": MAX_HEADER_CHARS}},
+                    "required": ["secret"],
+                    "additionalProperties": False,
+                },
                 {"type": "null"},
             ],
-            "description": 'A text; {"secret": "…"} is stored encrypted and reads back as null, and null keeps it.',
+            "description": 'A text; {"secret": "…"} is stored encrypted and reads back as null; null and '
+            '{"secret": null} keep it.',
         }
     ),
 ]
@@ -86,8 +101,8 @@ Headers = Annotated[dict[str, HeaderValue], Field(max_length=MAX_HEADERS), After
 
 
 def _secret(value: Any) -> Secret | None:
-    """{"secret": text}, or null for one that is stored already."""
-    if value is None:
+    """{"secret": text}, or null or {"secret": null} for one that is stored already."""
+    if value is None or value == KEPT:
         return None
     if not isinstance(value, dict) or set(value) != {"secret"} or not isinstance(value["secret"], str):
         raise ValueError('must be {"secret": "…"} or null')
@@ -109,13 +124,14 @@ SecretValue = Annotated[
             "anyOf": [
                 {
                     "type": "object",
-                    "properties": {"secret": {"type": "string", "maxLength": MAX_SECRET_CHARS}},
+                    "properties": {"secret": {"type": ["string", "null"], "maxLength": MAX_SECRET_CHARS}},
                     "required": ["secret"],
                     "additionalProperties": False,
                 },
                 {"type": "null"},
             ],
-            "description": 'Stored encrypted, reads back as null, and null keeps it; {"secret": ""} removes it.',
+            "description": 'Stored encrypted, reads back as null; null and {"secret": null} keep it, '
+            '{"secret": ""} removes it.',
         }
     ),
 ]
@@ -239,7 +255,7 @@ class HttpIn(TrustIn):
     ] = None
     proxy_username: Login | None = None
     proxy_password: SecretValue = None
-    trace: Annotated[bool, Field(description="Send a traceparent header.")] = True
+    trace: Annotated[bool, Field(description=_TRACE)] = True
 
     def problems(self) -> Iterator[FieldError]:
         """One way to authenticate."""
@@ -313,7 +329,7 @@ class WebsocketIn(TrustIn):
     subprotocol: Word | None = None
     send: Annotated[str | None, Field(max_length=16_384)] = None
     expect: Annotated[Pattern | None, Field(description="A message must match it.")] = None
-    trace: bool = True
+    trace: Annotated[bool, Field(description=_TRACE)] = True
 
     def problems(self) -> Iterator[FieldError]:
         """The handshake's own headers are ours."""
@@ -359,6 +375,46 @@ class RedisIn(TrustIn):
     tls: bool = False
 
 
+def _timezone(text: str) -> str:
+    if text not in available_timezones():
+        raise ValueError("must be a time zone of IANA, like Europe/Berlin")
+    return text
+
+
+def _cron(text: str) -> str:
+    if len(text.split()) != 5:
+        raise ValueError("must have five fields: minute, hour, day of the month, month, day of the week")
+    try:
+        next_cron(text, "UTC", 0)
+    except ValueError as error:
+        raise ValueError(f"is no cron expression: {error}") from None
+    return text
+
+
+class HeartbeatIn(OptionsIn):
+    """When a heartbeat monitor is pinged."""
+
+    period_seconds: Annotated[
+        int | None, Field(ge=1, le=31_536_000, description="At most so long between two pings. Default: the interval.")
+    ] = None
+    grace_seconds: Annotated[
+        int, Field(ge=1, le=31_536_000, description="How late a ping may come, and how long a run may take.")
+    ] = 60
+    cron: Annotated[
+        Annotated[str, Field(max_length=100), AfterValidator(_cron)] | None,
+        Field(description="When a ping is due, like 0 3 * * MON-FRI; in place of a period."),
+    ] = None
+    timezone: Annotated[
+        Annotated[str, Field(max_length=64), AfterValidator(_timezone)],
+        Field(description="The time zone of cron, like Europe/Berlin."),
+    ] = "UTC"
+
+    def problems(self) -> Iterator[FieldError]:
+        """One way to say when."""
+        if self.cron is not None and self.period_seconds is not None:
+            yield FieldError("period_seconds", "not together with cron")
+
+
 #: Monitor type → its options.
 OPTIONS_IN: Mapping[str, type[OptionsIn]] = {
     "http": HttpIn,
@@ -370,4 +426,5 @@ OPTIONS_IN: Mapping[str, type[OptionsIn]] = {
     "smtp": SmtpIn,
     "postgres": PostgresIn,
     "redis": RedisIn,
+    "heartbeat": HeartbeatIn,
 }

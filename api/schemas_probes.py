@@ -40,6 +40,9 @@ class ProbeBase(Body):
 
     def problems(self) -> Iterator[FieldError]:
         """A monitor's rules between fields."""
+        if self.monitor.type == "heartbeat":
+            yield FieldError("type", "a heartbeat waits to be pinged; there is nothing to probe")
+            return
         yield from self.monitor.problems()
 
 

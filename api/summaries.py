@@ -54,8 +54,7 @@ def _count(database: Database, org_id: str, grouping: Grouping) -> bytes:
 
 
 def _document(counts: Counts) -> dict[str, Any]:
-    # There are no maintenance windows that a monitor could be in.
-    return {**asdict(counts), "maintenance": 0}
+    return asdict(counts)
 
 
 def _grouping(query: SummaryQuery) -> Grouping:

@@ -16,7 +16,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from common.clock import monotonic_s
-from common.domain.errors import Unavailable
+from common.domain.errors import Full
 
 #: No answer is older than this (seconds), or than so many times what counting it takes.
 STALE_S = 3.0
@@ -64,7 +64,7 @@ class SummaryCache:
                 self._renewing.submit(self._renew, entry, make)
             return answer
         if not entry.making.acquire(timeout=_PATIENCE_S):
-            raise Unavailable("The monitors are still being counted.", retry_after_s=1)
+            raise Full("The monitors are still being counted; ask again.", code="SUMMARY_BUSY", retry_after_s=1)
         return self._renew(entry, make)
 
     def _renew(self, entry: _Entry, make: Callable[[], bytes]) -> bytes:

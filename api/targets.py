@@ -12,6 +12,12 @@ _NOBODY = Host("")
 
 def target_host(type_: str, target: str, options: OptionsIn) -> Host | str:
     """The host that a target names (one without an address where none is connected to), or what is wrong with it."""
+    if type_ == "heartbeat":
+        return "must be absent: a heartbeat waits to be pinged" if target else _NOBODY
+    return _host_of(type_, target, options)
+
+
+def _host_of(type_: str, target: str, options: OptionsIn) -> Host | str:
     if type_ == "http":
         web = web_target(target)
         return web if isinstance(web, str) else web.host

@@ -89,11 +89,15 @@ class UnreadableMessage(TocsinError):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Checks that travel together. `id` is the batch's correlation id, `epoch` the leader's that sent it."""
+    """Checks that travel together. `id` is the batch's correlation id, `epoch` the leader's that sent it.
+
+    `sent_ms` is when (Unix time in milliseconds, database clock), 0 from a sender that does not say.
+    """
 
     id: str
     epoch: int
     checks: tuple[Check, ...]
+    sent_ms: int = 0
 
 
 def queue_name(lane: Lane, location: str) -> str:
@@ -338,6 +342,7 @@ def encode_batch(batch: Batch) -> dict[str, Any]:
         "v": VERSION,
         "b": batch.id,
         "e": batch.epoch,
+        "t": batch.sent_ms,
         "c": [[c.monitor_no, c.config_version, c.scheduled_at_ms, int(c.kind)] for c in batch.checks],
     }
 
@@ -348,8 +353,8 @@ def decode_batch(payload: Any) -> Batch:
         if payload["v"] not in READABLE_VERSIONS:
             raise UnreadableMessage(f"message version {payload['v']} is not readable by this version")
         checks = tuple(Check(int(n), int(c), int(at), Kind(kind)) for n, c, at, kind in payload["c"])
-        return Batch(str(payload["b"]), int(payload["e"]), checks)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return Batch(str(payload["b"]), int(payload["e"]), checks, int(payload.get("t", 0)))
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UnreadableMessage(f"not a batch of checks: {error!r}") from error
 
 
@@ -358,14 +363,21 @@ def new_batch_id() -> str:
     return secrets.token_hex(8)
 
 
-def enqueue_checks(  # noqa: PLR0913 - the last two are for the logs
-    broker: QueueBroker, lane: Lane, location: str, checks: Sequence[Check], *, batch_id: str = "", epoch: int = 0
+def enqueue_checks(  # noqa: PLR0913 - the last three are for logs and traces
+    broker: QueueBroker,
+    lane: Lane,
+    location: str,
+    checks: Sequence[Check],
+    *,
+    batch_id: str = "",
+    epoch: int = 0,
+    sent_ms: int = 0,
 ) -> int:
     """Put checks into a lane, up to 100 a message; how many messages. Raises Unavailable when Redis is away."""
     queue = queue_name(lane, location)
     messages = 0
     for chunk in _chunks(checks, BATCH_SIZE):
-        batch = Batch(batch_id or new_batch_id(), epoch, chunk)
+        batch = Batch(batch_id or new_batch_id(), epoch, chunk, sent_ms)
         _enqueue(broker, dramatiq.Message(queue, actor_name(lane), (encode_batch(batch),), {}, {}))
         messages += 1
     return messages
@@ -410,6 +422,18 @@ def backlog(broker: QueueBroker, queue: str) -> int:
         return int(broker.client.llen(f"{broker.namespace}:{queue}"))
 
     return guarded(ask)
+
+
+def waiting(broker: QueueBroker, queues: Sequence[str]) -> list[int]:
+    """Messages of each of these queues that wait to be fetched, asked together."""
+
+    def ask() -> list[int]:
+        with broker.client.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.llen(f"{broker.namespace}:{queue}")
+            return pipe.execute()
+
+    return broker.ask(ask)
 
 
 def reap_delayed(broker: QueueBroker, queue: str) -> int:

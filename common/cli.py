@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Place] = {
     "check": Place("common.commands.check", "check", "Probe a URL once, now, and see where the time goes.", _WATCH),
     "incidents": Place("common.commands.incidents", "app", "What is wrong: list, show, take, comment, end.", _WATCH),
     "notifications": Place("common.commands.notifications", "app", "Who was told: list, send again.", _WATCH),
+    "maintenance": Place("common.commands.maintenance", "app", "Planned work: list, add, end, remove.", _WATCH),
     "plan": Place("common.commands.sets", "plan", "Show what a file of monitors would change.", _WATCH),
     "apply": Place("common.commands.sets", "apply", "Make the monitors as a file says.", _WATCH),
     "export": Place("common.commands.sets", "export", "Write the monitors as a file that apply takes.", _WATCH),
@@ -57,6 +58,8 @@ COMMANDS: Mapping[str, Place] = {
     "rotate-keys": Place(
         "common.role_commands", "rotate_keys", "Seal all stored secrets with the first key.", _OPERATE
     ),
+    "backup": Place("common.backups", "backup", "Write the whole database to a file.", _OPERATE),
+    "restore": Place("common.backups", "restore", "Fill an empty database from a backup.", _OPERATE),
     "user": Place("common.user_commands", "app", "People: made, listed, disabled, helped.", _OPERATE),
     "platform-key": Place("common.platform_commands", "app", "The operator's keys.", _OPERATE),
     "seed": Place("common.seed.command", "seed", "Fill an installation with made data.", _OPERATE),

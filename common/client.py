@@ -19,9 +19,11 @@ from common.client_types import (
     CheckNow,
     Event,
     Export,
+    Heartbeat,
     Incident,
     IncidentFilters,
     Json,
+    Maintenance,
     Me,
     Monitor,
     MonitorFilters,
@@ -110,6 +112,10 @@ class Client:
     def monitor(self, monitor_id: str) -> Monitor:
         """One monitor with its state."""
         return cast("Monitor", self._get(_monitor(monitor_id)))
+
+    def heartbeat(self, monitor_id: str) -> Heartbeat:
+        """What a heartbeat is pinged by, and when it is expected."""
+        return cast("Heartbeat", self._get(f"{_monitor(monitor_id)}/heartbeat"))
 
     def create_monitor(self, monitor: Json) -> Monitor:
         """Watch something new."""
@@ -232,6 +238,29 @@ class Client:
     def redeliver_all(self, **filters: Unpack[RedeliveryFilters]) -> Redelivery:
         """Send up to 1,000 dead ones again, the oldest first."""
         return cast("Redelivery", self._wire.send(Call("POST", "/v1/notifications/redeliver", body=dict(filters))))
+
+    # Maintenance
+
+    def maintenance(self, *, state: Sequence[str] = (), page: int = PAGE) -> Iterator[Maintenance]:
+        """Maintenance windows, newest first."""
+        return cast("Iterator[Maintenance]", self._pages("/v1/maintenance", {"state": list(state)}, page))
+
+    def create_maintenance(self, window: Json) -> Maintenance:
+        """Plan maintenance."""
+        return cast("Maintenance", self._create("/v1/maintenance", window))
+
+    def change_maintenance(self, maintenance_id: str, patch: Json) -> Maintenance:
+        """Change some fields."""
+        call = Call("PATCH", f"/v1/maintenance/{_part(maintenance_id)}", body=patch, repeatable=True)
+        return cast("Maintenance", self._wire.send(call))
+
+    def end_maintenance(self, maintenance_id: str) -> Maintenance:
+        """End the window that is on."""
+        return cast("Maintenance", self._wire.send(Call("POST", f"/v1/maintenance/{_part(maintenance_id)}/end")))
+
+    def delete_maintenance(self, maintenance_id: str) -> None:
+        """Remove a window; one that is on ends."""
+        self._wire.send(Call("DELETE", f"/v1/maintenance/{_part(maintenance_id)}", repeatable=True))
 
     # How it is sent
 

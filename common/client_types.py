@@ -82,6 +82,18 @@ class Monitor(TypedDict):
     updated_at: str
 
 
+class Heartbeat(TypedDict):
+    """What a heartbeat is pinged by, and when the next ping is expected."""
+
+    ping_url: str
+    push_url: str
+    pings: int
+    last_ping_at: str | None
+    expected_at: str | None
+    deadline_at: str | None
+    running: int
+
+
 class MonitorFilters(TypedDict, total=False):
     """Which monitors, and which of their fields; of several filters all have to pass."""
 
@@ -233,6 +245,7 @@ class Incident(TypedDict):
     cause: Json
     labels: dict[str, str]
     assignee_name: str | None
+    trace_id: str | None
     deliveries: Deliveries
     version: int
 
@@ -275,6 +288,38 @@ class Notification(TypedDict):
     next_attempt_at: str | None
     sent_at: str | None
     created_at: str
+
+
+class Occurrence(TypedDict):
+    """From when to when a maintenance window is on."""
+
+    starts_at: str
+    ends_at: str
+
+
+class Maintenance(TypedDict):
+    """A maintenance window; fields of other types are null."""
+
+    id: str
+    name: str
+    type: str
+    starts_at: str | None
+    ends_at: str | None
+    duration_seconds: int | None
+    days: list[str] | None
+    time: str | None
+    cron: str | None
+    time_zone: str | None
+    monitor_ids: list[str]
+    matchers: list[dict[str, str]]
+    until_healthy: bool
+    healthy_for_seconds: int
+    comment: str
+    state: str
+    occurrence: Occurrence | None
+    created_by: str
+    created_at: str
+    updated_at: str
 
 
 class NotificationFilters(TypedDict, total=False):

@@ -46,6 +46,7 @@ class DatabaseClock:
         wall: Callable[[], float] = time.time,  # noqa: TID251 - the one place
     ) -> None:
         self._monotonic = monotonic
+        self._wall = wall
         # Until the first measurement our own clock has to do.
         self._offset_s = wall() - monotonic()
         self._measured = False
@@ -66,3 +67,7 @@ class DatabaseClock:
     def now_ms(self) -> int:
         """Database time as Unix milliseconds."""
         return int((self._monotonic() + self._offset_s) * 1000)
+
+    def skew_s(self) -> float:
+        """How far this machine's own clock is ahead of the database's, as far as that has been measured."""
+        return self._wall() - self._monotonic() - self._offset_s

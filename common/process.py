@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from common import log, telemetry
-from common.domain.errors import SettingsError, StackError, Unavailable
+from common.domain.errors import Contended, SettingsError, StackError, Unavailable
 from common.settings import Settings, load_settings
 from common.spawn import watch_parent
 
@@ -47,22 +47,24 @@ def run_steps(name: str, step: Step, stop: threading.Event, *, idle_s: float) ->
     silently ends would be the outage. A dependency that is away is one warning, not a traceback a second.
     """
     logger = log.get_logger()
-    failures, away = 0, False
+    failures, away, told = 0, False, False
     while not stop.is_set():
         try:
             worked = step()
         except Unavailable as error:
-            if not away:
+            failures += 1
+            # Another transaction won: nothing is away, and the same again will do.
+            if not away and not isinstance(error, Contended):
                 logger.warning("dependency_away", loop=name, error=str(error.__cause__ or error))
-            failures, away = failures + 1, True
+                away = told = True
         except Exception:
             telemetry.LOOP_ERRORS.labels(name).inc()
             logger.exception("loop_step_failed", loop=name)
-            failures += 1
+            failures, told = failures + 1, True
         else:
-            if failures:
+            if told:
                 logger.info("loop_recovered", loop=name, failures=failures)
-            failures, away = 0, False
+            failures, away, told = 0, False, False
             if not worked:
                 stop.wait(idle_s)
             continue
@@ -88,6 +90,7 @@ def main(role: str, run: Callable[[Settings, threading.Event], int]) -> int:
         log.configure(role, level=settings.log_level, style=settings.log_format)
         if settings.metrics_dir is None:
             _serve_metrics(settings)
+        telemetry.tell_build(role)
         _calm_collector()
         return run(settings, stop_on_signals())
     except (SettingsError, StackError) as error:

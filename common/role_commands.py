@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from common import keys, log, rotation
-from common.settings import load_settings
+from common.settings import child_environment, load_settings
 from common.up import up as run_up
 
 
@@ -24,12 +26,20 @@ def up(
     raise typer.Exit(run_up(settings, Console(), verbose=verbose))
 
 
-def _become(module: str) -> None:
-    os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606 - our own module
+def _become(module: str, environment: Mapping[str, str] | None = None) -> None:
+    line = [sys.executable, "-m", module]
+    if environment is None:
+        os.execv(sys.executable, line)  # noqa: S606 - our own module
+    os.execve(sys.executable, line, environment)  # noqa: S606 - the same
 
 
 def api() -> None:
     """Run the API only."""
+    settings = load_settings()
+    if settings.api_workers > 1 and settings.metrics_dir is None:
+        # Each of its processes would show its own numbers, whichever answers; the library looks when it is imported.
+        folder = tempfile.mkdtemp(prefix="tocsin-metrics-")
+        _become("api.app", child_environment(settings, PROMETHEUS_MULTIPROC_DIR=folder))
     _become("api.app")
 
 

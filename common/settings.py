@@ -138,6 +138,22 @@ class Settings(BaseModel):
         alias="TOCSIN_CANARIES",
         description="host:port, comma-separated: places a worker connects to when it doubts its own network.",
     )
+    blind_after_s: int = Field(
+        30,
+        ge=5,
+        le=3600,
+        alias="TOCSIN_BLIND_AFTER",
+        description="Seconds for which a location has to see nothing, or to have no worker, until an incident says "
+        "that it is blind; and to see again until that is over.",
+    )
+    flap_turns: int = Field(
+        6,
+        ge=0,
+        le=20,
+        alias="TOCSIN_FLAP_TURNS",
+        description="A monitor that turns so often between up and not up within the time of 20 checks is flapping: "
+        "one notice, then silence until it has not turned for the time of 10. 0: none ever is.",
+    )
     registration: Literal["closed", "open"] = Field(
         "closed", alias="TOCSIN_REGISTRATION", description="Whether strangers may register an organization."
     )
@@ -248,6 +264,12 @@ class Settings(BaseModel):
     rate_limit_reads: int = Field(
         0, ge=0, alias="TOCSIN_RATE_LIMIT_READS", description="Reads a minute of one user or API key. 0: no limit."
     )
+    rate_limit_pings: int = Field(
+        60,
+        ge=0,
+        alias="TOCSIN_RATE_LIMIT_PINGS",
+        description="Pings a minute of one address with a secret that nobody has; others are not counted. 0: no limit.",
+    )
     result_retention_days: int = Field(
         30, ge=1, le=3650, alias="TOCSIN_RESULT_RETENTION_DAYS", description="How long results are kept."
     )
@@ -264,6 +286,14 @@ class Settings(BaseModel):
         le=3650,
         alias="TOCSIN_FINE_ROLLUP_RETENTION_DAYS",
         description="How long uptime and latency are kept by five minutes.",
+    )
+    event_retention_days: int = Field(
+        400,
+        ge=2,
+        le=3650,
+        alias="TOCSIN_EVENT_RETENTION_DAYS",
+        description="How long resolved incidents are kept, with their events and notifications. Those of alerts from "
+        "outside are kept for at least as long as a repeat is known, 400 days.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", alias="TOCSIN_LOG_LEVEL", description="Least level that is logged."
@@ -618,6 +648,12 @@ def _config_dir(environ: Mapping[str, str], data_dir: Path) -> Path:
         return Path(environ.get("HOME") or "~").expanduser() / ".config" / "tocsin"
     except RuntimeError:  # a user without a home, as in containers
         return data_dir / "client"
+
+
+def telemetry_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables of OpenTelemetry's own, by which traces are told (common/tracing.py reads them)."""
+    environ = os.environ if environ is None else environ  # noqa: TID251 - the one reader
+    return {name: value for name, value in environ.items() if name.startswith("OTEL_")}
 
 
 def child_environment(settings: Settings, **extra: str) -> dict[str, str]:

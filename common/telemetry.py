@@ -7,6 +7,9 @@ own on TOCSIN_METRICS_PORT.
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, start_http_server
 from prometheus_client.registry import REGISTRY
 
@@ -14,6 +17,7 @@ _LAG_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1, 2.5
 _CHECK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _BATCH_BUCKETS = (1, 5, 10, 25, 50, 100, 250, 500)
+_INCIDENT_BUCKETS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600, 14_400, 86_400, 604_800)
 
 # Scheduler
 LEADER_EPOCH = Gauge(
@@ -21,8 +25,15 @@ LEADER_EPOCH = Gauge(
     "Epoch of the lease that this scheduler holds, 0 while it stands by.",
     multiprocess_mode="max",
 )
+LEADER_RENEWED = Gauge(
+    "tocsin_leader_renewed_timestamp_seconds",
+    "When a leader renewed its lease last. Nobody leads when that is long ago.",
+    multiprocess_mode="max",
+)
 MONITORS_SCHEDULED = Gauge(
-    "tocsin_monitors_scheduled", "Monitors in the leader's timing wheel.", multiprocess_mode="max"
+    "tocsin_monitors_scheduled",
+    "Checks per round in the leader's timing wheel: monitors times their locations.",
+    multiprocess_mode="mostrecent",
 )
 CHECKS_DISPATCHED = Counter("tocsin_checks_dispatched_total", "Checks put into queues.", ["lane"])
 CHECKS_SKIPPED = Counter("tocsin_checks_skipped_total", "Slots that were due and not dispatched.", ["why"])
@@ -30,8 +41,55 @@ DISPATCH_LAG = Histogram(
     "tocsin_dispatch_lag_seconds", "Due slot to its message being in the queue.", buckets=_LAG_BUCKETS
 )
 QUEUE_DEPTH = Gauge("tocsin_queue_depth", "Messages waiting, by queue.", ["queue"], multiprocess_mode="mostrecent")
+QUEUE_WAITING = Gauge(
+    "tocsin_queue_waiting_seconds",
+    "How long the oldest message of a lane has waited; past 10 s its slots are skipped.",
+    ["queue"],
+    multiprocess_mode="mostrecent",
+)
 ROLLUP_DURATION = Histogram("tocsin_rollup_seconds", "Making one bucket of rollups.", ["level"], buckets=_CHECK_BUCKETS)
 DEAD_LETTERS = Gauge("tocsin_dead_letters", "Messages set aside, by queue.", ["queue"], multiprocess_mode="mostrecent")
+
+# Scheduler, of what stands in the database
+INCIDENTS_OPEN = Gauge(
+    "tocsin_incidents_open", "Incidents that are not resolved.", ["severity", "status"], multiprocess_mode="mostrecent"
+)
+INCIDENTS_OPENED = Counter("tocsin_incidents_opened_total", "Incidents that were opened.", ["severity", "origin"])
+INCIDENT_DETECTION = Histogram(
+    "tocsin_incident_detection_seconds",
+    "Time to detect: the first failed check of an outage being due to its incident being open.",
+    buckets=_INCIDENT_BUCKETS,
+)
+INCIDENT_ACKNOWLEDGEMENT = Histogram(
+    "tocsin_incident_acknowledgement_seconds",
+    "Incident opened to its first acknowledgement.",
+    ["severity"],
+    buckets=_INCIDENT_BUCKETS,
+)
+INCIDENT_RESOLUTION = Histogram(
+    "tocsin_incident_resolution_seconds",
+    "Time to repair: incident opened to resolved.",
+    ["severity"],
+    buckets=_INCIDENT_BUCKETS,
+)
+OUTBOX_WAITING = Gauge(
+    "tocsin_outbox_events", "Announced events that wait for a relay (at most 10,000).", multiprocess_mode="mostrecent"
+)
+OUTBOX_AGE = Gauge(
+    "tocsin_outbox_oldest_seconds", "Age of the oldest event that waits for a relay.", multiprocess_mode="mostrecent"
+)
+NOTIFICATIONS_PENDING = Gauge(
+    "tocsin_notifications_pending",
+    "Notifications that are still to be delivered (at most 100,000).",
+    multiprocess_mode="mostrecent",
+)
+CHANNELS_FAILING = Gauge(
+    "tocsin_channels_failing", "Enabled channels whose last attempt failed.", multiprocess_mode="mostrecent"
+)
+
+LOCATIONS_BLIND = Gauge(
+    "tocsin_locations_blind", "Locations that the leader holds to be blind.", multiprocess_mode="mostrecent"
+)
 
 # Worker
 CHECKS = Counter("tocsin_checks_total", "Finished checks.", ["type", "verdict", "reason"])
@@ -44,6 +102,9 @@ MESSAGES_REFUSED = Counter("tocsin_messages_refused_total", "Queue messages that
 WRITER_BATCH = Histogram("tocsin_writer_batch_size", "Results in one commit.", buckets=_BATCH_BUCKETS)
 WRITER_COMMIT = Histogram("tocsin_writer_commit_seconds", "Duration of one commit.", buckets=_CHECK_BUCKETS)
 WRITER_CONFLICTS = Counter("tocsin_writer_conflicts_total", "Votes that another writer changed first.")
+WRITER_WAITING = Gauge(
+    "tocsin_writer_waiting", "Results that are probed and not committed yet.", multiprocess_mode="livesum"
+)
 WRITER_POISONED = Counter("tocsin_writer_poisoned_total", "Results that PostgreSQL refused, set aside.")
 TRANSITIONS = Counter("tocsin_transitions_total", "Incident changes found by checks.", ["change"])
 
@@ -78,6 +139,15 @@ STREAMS = Gauge("tocsin_streams", "Open event streams.", multiprocess_mode="live
 STREAMS_ENDED = Counter("tocsin_streams_ended_total", "Event streams that ended.", ["why"])
 
 # Every role
+BUILD = Gauge(
+    "tocsin_build_info", "The version that a role runs; always 1.", ["role", "version"], multiprocess_mode="max"
+)
+CLOCK_SKEW = Gauge(
+    "tocsin_clock_skew_seconds",
+    "This machine's clock against the database's; positive: ours is ahead. Slots go by the database's.",
+    ["role"],
+    multiprocess_mode="mostrecent",
+)
 LOOP_ERRORS = Counter("tocsin_loop_errors_total", "Steps of a background loop that failed.", ["loop"])
 
 
@@ -85,6 +155,20 @@ def serve(port: int, address: str) -> None:
     """Serve this process's metrics on this port of an address; 0 serves none."""
     if port:
         start_http_server(port, address)
+
+
+def tell_build(role: str) -> None:
+    """Say which version this process runs, as what."""
+    try:
+        ours = version("tocsin")
+    except PackageNotFoundError:  # run from a folder that was never installed
+        ours = "unknown"
+    BUILD.labels(role, ours).set(1)
+
+
+def forget(pid: int, folder: Path) -> None:
+    """Leave out what a process that is gone had open, in the shared directory; what it counted stays."""
+    multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
 
 def registry(*, shared: bool) -> CollectorRegistry:

@@ -28,7 +28,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from common import given_servers, log
+from common import given_servers, log, telemetry
 from common.clock import utc_now
 from common.domain.errors import StackError
 from common.embedded import EmbeddedServers, own_stack, refuse_second
@@ -41,6 +41,9 @@ STACK_FILE = "stack.json"
 
 #: The first administrator's login and API key, written when they are made.
 CREDENTIALS_FILE = "credentials.json"
+
+#: Where the roles' processes share their metrics.
+_METRICS_DIR = "metrics"
 
 _READY_WITHIN_S = 60.0
 
@@ -66,7 +69,9 @@ def up(settings: Settings, console: Console, *, verbose: bool) -> int:
             say(line)
         if stop.is_set():
             return 0
-        supervisor = Supervisor(_roles(settings, environment), embedded=servers, on_event=_report(console))
+        supervisor = Supervisor(
+            _roles(settings, environment), embedded=servers, on_event=_report(console, settings.data_dir / _METRICS_DIR)
+        )
         stack.callback((settings.data_dir / STACK_FILE).unlink, missing_ok=True)
         say(f"starting api, scheduler, {settings.workers} workers, notifier")
         announcer = threading.Thread(
@@ -132,7 +137,7 @@ def _own_data_dir(data_dir: Path, stack: ExitStack) -> None:
 
 
 def _environment(settings: Settings, console: Console, *, verbose: bool) -> dict[str, str]:
-    metrics = settings.data_dir / "metrics"
+    metrics = settings.data_dir / _METRICS_DIR
     shutil.rmtree(metrics, ignore_errors=True)  # counters of processes that are gone
     metrics.mkdir(parents=True)
     quiet = console.is_terminal and not verbose
@@ -230,10 +235,12 @@ def _ready_panel(settings: Settings, seconds: float, *, first: bool) -> Panel:
     return Panel(rows, title=f"[bold green]Tocsin is ready[/bold green] after {seconds:.1f} s", expand=False)
 
 
-def _report(console: Console) -> Any:
+def _report(console: Console, metrics: Path) -> Any:
     logger = log.get_logger()
 
     def report(event: str, details: dict[str, object]) -> None:
+        if event == "role_ended" and isinstance(pid := details.get("pid"), int):
+            telemetry.forget(pid, metrics)
         if event == "role_started":
             logger.debug(event, **details)
             return

@@ -7,29 +7,37 @@ its administrator, and says where the credentials are.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from common import log
-from common.domain.errors import SettingsError
+from common.clock import monotonic_s
+from common.domain.errors import Contended, SettingsError
 from common.keys import write_private
 from common.passwords import Passwords
 from common.settings import Settings, load_settings
 from common.store import schema
 from common.store.accounts import Credentials, FirstAdmin, bootstrap
-from common.store.engine import DatabaseRole
+from common.store.engine import DatabaseRole, Trouble, classify
 
 #: Any number, the same for all versions: whoever holds it migrates, the others wait and then find nothing to do.
 _LOCK_ID = 7305061971
+
+#: Whoever waits for a table makes everybody wait who comes after: no longer than this, then they get their turn.
+_LOCK_WAIT_S = 3.0
+_PAUSE_S = 5.0
+_PATIENCE_S = 120.0
 
 CREDENTIALS_FILE = "credentials.json"
 
@@ -43,7 +51,7 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 
 def migrate(database_url: str) -> None:
-    """Upgrade to the newest revision, under an advisory lock of the session."""
+    """Upgrade to the newest revision, under an advisory lock of the session; Contended if others are too busy."""
     with _locked(database_url) as connection:
         _upgrade(connection)
 
@@ -70,6 +78,9 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"tocsin migrate: {error.message}\n")
         return 2
+    except Contended as error:
+        sys.stderr.write(f"tocsin migrate: {error.message}\n")
+        return 1
     except OperationalError as error:
         # Only the first line: the rest repeats the statement.
         sys.stderr.write(f"tocsin migrate: the database cannot be reached: {str(error.orig).splitlines()[0]}\n")
@@ -95,6 +106,27 @@ def _locked(database_url: str) -> Iterator[Connection]:
 
 
 def _upgrade(connection: Connection) -> None:
+    """To the newest revision, again and again while others hold a lock that it needs; what is done stays done."""
+    connection.exec_driver_sql(f"SET lock_timeout = {int(_LOCK_WAIT_S * 1000)}")
+    connection.commit()
+    until_s, told = monotonic_s() + _PATIENCE_S, False
+    while True:
+        try:
+            return _step_up(connection)
+        except (DBAPIError, psycopg.Error) as error:  # the latter from a migration's SQL file
+            if classify(error) is not Trouble.RACE:
+                raise
+            connection.rollback()
+            reason = str(getattr(error, "orig", error)).splitlines()[0]
+            if monotonic_s() >= until_s:
+                raise Contended(_too_busy(reason)) from error
+            if not told:
+                log.get_logger().warning("migration_waits", error=reason, tries_for_s=_PATIENCE_S)
+                told = True
+        time.sleep(_PAUSE_S)
+
+
+def _step_up(connection: Connection) -> None:
     found = schema.current(connection)
     connection.rollback()
     # A newer schema is fine (somebody went back to this version): migrations are backward-compatible.
@@ -103,6 +135,13 @@ def _upgrade(connection: Connection) -> None:
         connection.commit()
     connection.exec_driver_sql("SELECT keep_result_partitions(2, 3650)")
     connection.commit()
+
+
+def _too_busy(reason: str) -> str:
+    return (
+        f"the schema could not be changed for {_PATIENCE_S:.0f} s, as others hold what it needs ({reason}); look for"
+        " long transactions in pg_stat_activity and start again: it goes on where it stopped"
+    )
 
 
 def _first_admin(settings: Settings) -> FirstAdmin:

@@ -11,7 +11,9 @@ import re
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -35,11 +37,13 @@ from common.channels.registry import CHANNELS
 from common.channels.wiring import open_context
 from common.clock import DatabaseClock, from_ms
 from common.domain.errors import SettingsError, Unavailable
+from common.domain.matching import LedgerStatus
 from common.process import main, require_urls, start_loop
-from common.settings import Settings
+from common.settings import Settings, telemetry_variables
 from common.store.engine import Database, DatabaseRole, Listener, now_s
 from common.store.incidents import OUTBOX_CHANNEL
 from common.store.route_books import RouteBooks
+from common.tracing import open_tracing
 from common.vault import Vault
 from notifier.acknowledgements import LOOK_EVERY_S as EXPIRE_EVERY_S
 from notifier.acknowledgements import Acknowledgements
@@ -53,17 +57,25 @@ from notifier.deliver import MAX_SENDS, Deliverer, Parts
 from notifier.fallbacks import LOOK_EVERY_S as GIVE_EVERY_S
 from notifier.fallbacks import Fallbacks
 from notifier.hints import Hints
+from notifier.maintenance import LOOK_EVERY_S as TURN_WINDOWS_EVERY_S
+from notifier.maintenance import Maintenance
+from notifier.parents import LOOK_EVERY_S as LOOK_AT_PARENTS_EVERY_S
+from notifier.parents import Parents
 from notifier.relay import Relay
 from notifier.reminders import LOOK_EVERY_S as REMIND_EVERY_S
 from notifier.reminders import Reminders
 from notifier.settle import Settler
 from notifier.silences import LOOK_EVERY_S as SETTLE_SILENCES_EVERY_S
 from notifier.silences import SilenceEnds
+from notifier.spans import DeliverySpans
 from notifier.sweeper import Sweeper
 
 #: After SIGTERM: how long sends that are under way may take, a whole attempt and its commit; then the queue's threads.
 _DRAIN_S = 21.0
 _STOP_QUEUE_S = 3.0
+
+#: How long a start waits for windows that began meanwhile; what is left then, their loop does beside the relays.
+_CATCH_UP_S = 10.0
 
 #: Relays side by side: while one waits for PostgreSQL, the other decides.
 _RELAYS = 2
@@ -95,7 +107,11 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
         return 0
     sweeper = Sweeper(database, clock, now)
     books = RouteBooks()
-    deliverer = deliverer_class(_parts(settings, database, now, sweeper.wake, books))
+    parts = _parts(settings, database, now, sweeper.wake, books)
+    tracing = open_tracing("notifier", telemetry_variables())
+    if tracing is not None:
+        parts = replace(parts, spans=DeliverySpans(tracing, now))
+    deliverer = deliverer_class(parts)
     hints = Hints(broker, sweeper.wake, now)
     silences = SilenceEnds(database, hints.give, now, books=books)
     cooldowns = CooldownEnds(database, hints.give, now, books=books)
@@ -106,10 +122,15 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     def start_due() -> int:
         return asyncio.run_coroutine_threadsafe(deliverer.deliver(), events.loop).result(_CLAIM_S)
 
+    # Before anything is relayed: windows that began while nobody prepared them.
+    keeper = Maintenance(database, now)
+    _catch_up(keeper, stop)
     loops = [
         *(_start_relay(database, Relay(database, hints.give, now, books=books), stop) for _ in range(_RELAYS)),
         start_loop("silences", silences.step, stop, idle_s=SETTLE_SILENCES_EVERY_S),
         start_loop("cooldowns", cooldowns.step, stop, idle_s=END_COOLDOWNS_EVERY_S),
+        start_loop("maintenance", keeper.step, stop, idle_s=TURN_WINDOWS_EVERY_S),
+        start_loop("parents", Parents(database, now).step, stop, idle_s=LOOK_AT_PARENTS_EVERY_S),
         start_loop("fallbacks", Fallbacks(database, hints.give, now).step, stop, idle_s=GIVE_EVERY_S),
         start_loop("hints", hints.step, stop, idle_s=0),
         start_loop("sweeper", lambda: sweeper.step(start_due), stop, idle_s=0),
@@ -120,11 +141,15 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     if settings.deadman_url is not None:
         dead_man = _dead_man(settings, settings.deadman_url.get_secret_value(), database, now, events.loop)
         loops.append(start_loop("deadman", dead_man.step, stop, idle_s=DEADMAN_EVERY_S))
+    for type_ in CHANNELS:
+        telemetry.NOTIFICATIONS.labels(type_, LedgerStatus.DEAD.value)  # from zero on: the first is an increase too
     log.get_logger().info("notifier_started", channel_types=sorted(CHANNELS))
     status = _watch(worker, stop)
     stop.set()
     broker.draining = True
     _end(deliverer, events.loop, worker, loops)
+    if tracing is not None:
+        tracing.close()
     return status
 
 
@@ -140,6 +165,15 @@ def _await_clock(database: Database, clock: DatabaseClock, stop: threading.Event
         else:
             return True
     return False
+
+
+def _catch_up(keeper: Maintenance, stop: threading.Event) -> None:
+    until = time.monotonic() + _CATCH_UP_S
+    try:
+        while not stop.is_set() and time.monotonic() < until and keeper.prepare():
+            pass
+    except Unavailable as error:
+        log.get_logger().warning("maintenance_not_prepared", error=str(error.__cause__))
 
 
 def _parts(

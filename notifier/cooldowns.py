@@ -1,6 +1,7 @@
-"""The end of cooldowns: what a route kept to itself and is still wrong is announced then.
+"""The end of cooldowns, maintenance windows and outages of parents: what is still wrong is announced then.
 
-A step looks at some incidents of one organization in one transaction: a notifier that dies leaves them to the next one,
+Rows say themselves when to look at them; whoever ends something early, a window or a parent, has them looked at soon. A
+step looks at some incidents of one organization in one transaction: a notifier that dies leaves them to the next one,
 and of several the others find them done.
 """
 
@@ -11,10 +12,8 @@ from datetime import datetime, timedelta
 
 from common import log, telemetry
 from common.domain.errors import Contended
-from common.domain.rules import Rules
-from common.store import cooldown_ends, cooldowns, held_back
-from common.store.engine import Connection, Database
-from common.store.held_back import HeldBack
+from common.store import cooldown_ends, held_back
+from common.store.engine import Database
 from common.store.notifications import Refused
 from common.store.route_books import RouteBooks
 from notifier.announce import announce
@@ -82,16 +81,13 @@ class CooldownEnds:
             self._taken = cooldown_ends.incidents(connection, org_id, now, but_incidents=but, limit=self._limit)
             found = cooldown_ends.find(connection, org_id, self._taken, now)
             rules = self._books.of(connection, {org_id: version})[org_id]
-            untils = _untils(connection, found.rows, rules)
-            longer = {id_: until for id_, until in untils.items() if until > now}
-            cooldown_ends.put_off(connection, longer)
             cooldown_ends.leave(connection, found.obsolete)
-            leaving = announce(connection, org_id, [row for row in found.rows if row.id not in longer], rules, now)
+            leaving = announce(connection, org_id, found.rows, rules, now)
         if not found.rows and not found.obsolete:
             # Somebody is changing all these incidents, or has done the work: other organizations first.
             self._later.add(org_id)
         if leaving:
-            log.get_logger().info("cooldowns_ended", org_id=org_id, announced=len(leaving))
+            log.get_logger().info("held_back_announced", org_id=org_id, announced=len(leaving))
         return [id_ for id_, due_at in leaving.items() if due_at <= now]
 
     def _narrow(self, error: Refused, now: datetime) -> None:
@@ -106,11 +102,3 @@ class CooldownEnds:
         self._set_aside[incident_id] = now + SET_ASIDE
         telemetry.LOOP_ERRORS.labels("cooldowns").inc()
         log.get_logger().error("cooldown_end_set_aside", incident_id=incident_id, error=str(error.orig))
-
-
-def _untils(connection: Connection, rows: Sequence[HeldBack], rules: Rules) -> dict[str, datetime]:
-    """When the cooldowns that hold these back end, by the routes as they are now."""
-    routes = {row.id: route for row in rows if (route := rules.route(row.route_id)) is not None}
-    keys = {row.id: (routes[row.id].id, row.incident.dedup_key) for row in rows if row.id in routes}
-    last = cooldowns.last(connection, set(keys.values()))
-    return {id_: last[key] + routes[id_].cooldown for id_, key in keys.items() if key in last}

@@ -30,6 +30,7 @@ from common.vault import SecretUnreadable, Vault
 from notifier.messages import build, sort_out
 from notifier.settle import Settler
 from notifier.silenced import hold_back
+from notifier.spans import DeliverySpans
 
 #: Sends under way: in this process, and at one channel.
 MAX_SENDS = 256
@@ -50,6 +51,7 @@ class Parts:
     context: Context
     wake: Callable[[], None]
     books: RouteBooks = field(default_factory=RouteBooks)
+    spans: DeliverySpans | None = None
 
 
 class Deliverer:
@@ -122,7 +124,10 @@ class Deliverer:
     async def settle(self, settlement: Settlement) -> bool:
         """Settle an attempt and report it; whether more can be claimed."""
         settled = await self._parts.settler.settle(settlement)
-        _report(settlement, ours=settlement.claim.id in settled.ours)
+        ours = settlement.claim.id in settled.ours
+        _report(settlement, ours=ours)
+        if self._parts.spans is not None:
+            self._parts.spans.settled(settlement, ours=ours)
         return settled.more
 
     async def send(self, claim: Claimed) -> Attempt:

@@ -12,10 +12,21 @@ from datetime import datetime
 from common import log, telemetry
 from common.domain.groups import GroupState, grouping_of
 from common.domain.incident import EventType
-from common.domain.matching import ANNOUNCING, STATUS_OF, LedgerStatus, Match, Recipient, Told, note, recipients
+from common.domain.matching import (
+    ANNOUNCING,
+    HOLDING,
+    STATUS_OF,
+    Hold,
+    LedgerStatus,
+    Match,
+    Recipient,
+    Told,
+    note,
+    recipients,
+)
 from common.domain.routing import Route
 from common.domain.rules import Rules
-from common.store import cooldowns, ledger, outbox
+from common.store import cooldowns, holds, ledger, outbox
 from common.store.engine import Connection
 from common.store.ledger import NewNotification
 from common.store.outbox import OutboxRow
@@ -23,11 +34,16 @@ from common.store.outbox import OutboxRow
 
 @dataclass(slots=True)
 class Destinations:
-    """The ledger rows of the first `events` of a batch, and the cooldowns that they begin."""
+    """The ledger rows of the first `events` of a batch, the cooldowns that they begin, and what is held back.
+
+    `begun` are incidents whose beginning a window or a parent holds back.
+    """
 
     events: int = 0
     rows: list[NewNotification] = field(default_factory=list)
     cooldowns: set[cooldowns.Key] = field(default_factory=set)
+    holds: set[Hold] = field(default_factory=set)
+    begun: dict[str, Hold] = field(default_factory=dict)
 
 
 def decide(
@@ -37,19 +53,25 @@ def decide(
     known = outbox.announcements(connection, rows)
     led = [rules[row.org_id].lead(row.labels) if row.type in ANNOUNCING else {} for row in rows]
     last = cooldowns.last(connection, _cooling_keys(rows, led))
+    held = holds.of(connection, {row.monitor_id for row in rows if row.monitor_id and _silenceable(row.type)}, now)
     found = Destinations()
     for row, routes in zip(rows, led, strict=True):
         if len(found.rows) >= most:
             break
         ours = rules[row.org_id]
-        told = _told(row, routes, ours, last, now)
+        hold = _hold(row, ours, held, now)
+        told = _told(row, routes, last, hold, now)
         heard = known.setdefault(row.incident_id, {})
         written = recipients(told, ours, heard)
         note(heard, told, written)
         begun = {(route_id, row.dedup_key) for route_id in _announcing_routes(told, written)}
         last.update(dict.fromkeys(begun, now))
         found.cooldowns |= begun
-        found.rows += [_new(row, recipient, _due(row, recipient, routes, last, now)) for recipient in written]
+        found.rows += [
+            _new(row, recipient, _due(row, recipient, routes, last, _not_before(recipient, hold, now)))
+            for recipient in written
+        ]
+        _note_hold(found, row, hold, written)
         found.events += 1
         _report_unrouted(row, routes, written)
     found.rows = _with_dues(connection, found.rows, rules, now)
@@ -66,8 +88,35 @@ def _cooling_keys(rows: Sequence[OutboxRow], led: Sequence[Mapping[str, Route]])
     }
 
 
+def _silenceable(type_: EventType) -> bool:
+    return type_ in ANNOUNCING or type_ is EventType.REMINDER
+
+
+def _hold(row: OutboxRow, rules: Rules, held: Mapping[str, Hold], now: datetime) -> Hold | None:
+    """What holds the event back, a silence before all else."""
+    if not _silenceable(row.type):
+        return None
+    silence_id = rules.silence(row.labels, now)
+    if silence_id is not None:
+        return Hold(Match.SILENCED, silence_id)
+    return held.get(row.monitor_id) if row.monitor_id else None
+
+
+def _note_hold(found: Destinations, row: OutboxRow, hold: Hold | None, written: Sequence[Recipient]) -> None:
+    """Keep in mind that a window or a parent, not a silence, holds the event back from anybody."""
+    if hold is None or hold.until is None or not any(recipient.match is hold.reason for recipient in written):
+        return
+    found.holds.add(hold)
+    if row.type is EventType.OPENED:
+        found.begun[row.incident_id] = hold
+
+
 def _told(
-    row: OutboxRow, led: Mapping[str, Route], rules: Rules, last: Mapping[cooldowns.Key, datetime], now: datetime
+    row: OutboxRow,
+    led: Mapping[str, Route],
+    last: Mapping[cooldowns.Key, datetime],
+    hold: Hold | None,
+    now: datetime,
 ) -> Told:
     cooling = {
         route.id
@@ -76,9 +125,9 @@ def _told(
         and (before := last.get((route.id, row.dedup_key))) is not None
         and now - before < route.cooldown
     }
-    silenceable = row.type in ANNOUNCING or row.type is EventType.REMINDER
-    silence_id = rules.silence(row.labels, now) if silenceable else None
-    return Told(row.type, row.labels, led, cooling, silence_id, row.route_id)
+    if hold is None:
+        return Told(row.type, row.labels, led, cooling, None, row.route_id)
+    return Told(row.type, row.labels, led, cooling, hold.by, row.route_id, hold.reason)
 
 
 def _announcing_routes(told: Told, written: Sequence[Recipient]) -> set[str]:
@@ -93,16 +142,23 @@ def _announcing_routes(told: Told, written: Sequence[Recipient]) -> set[str]:
     }
 
 
+def _not_before(recipient: Recipient, hold: Hold | None, now: datetime) -> datetime:
+    """Now; of what is held back as a whole, when to look at it again."""
+    if recipient.match not in HOLDING or hold is None or hold.until is None:
+        return now
+    return hold.until
+
+
 def _due(
     row: OutboxRow,
     recipient: Recipient,
     led: Mapping[str, Route],
     last: Mapping[cooldowns.Key, datetime],
-    now: datetime,
+    not_before: datetime,
 ) -> datetime:
-    """Now; of what a cooldown holds back the cooldown's end."""
+    """At once, if it may; of what a cooldown holds back the cooldown's end."""
     if recipient.match is not Match.COOLDOWN:
-        return now
+        return not_before
     route = led[recipient.channel_id]
     return last[route.id, row.dedup_key] + route.cooldown
 

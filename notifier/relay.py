@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from common import log, telemetry
 from common.domain.errors import Contended
-from common.store import cooldowns, fallbacks, ledger, outbox
+from common.store import cooldowns, fallbacks, holds, ledger, outbox
 from common.store.engine import Connection, Database
 from common.store.notifications import Refused
 from common.store.outbox import OutboxRow, Taken, UnknownEvent
@@ -132,5 +132,7 @@ def relay(connection: Connection, taken: Taken, books: RouteBooks, now: datetime
     written = ledger.write(connection, found.rows, now)
     given = fallbacks.hand_over(connection, written.unheard, now)
     cooldowns.note(connection, found.cooldowns, now)
+    holds.watch(connection, found.holds)
+    holds.note(connection, found.begun, now)
     outbox.delete(connection, rows)
     return len(rows), written.due + given

@@ -68,6 +68,7 @@ class Sweeper:
     def _sync(self, now_s_: float) -> None:
         with self._database.begin() as connection:
             self._clock.sync(lambda: now_s(connection))
+        telemetry.CLOCK_SKEW.labels("notifier").set(self._clock.skew_s())
         self._sync_at = now_s_ + _SYNC_CLOCK_EVERY_S
 
     def _suppress(self) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from queue import Empty, Queue
 
 from common import log, telemetry
-from common.broker import BATCH_SIZE, QueueBroker, enqueue_checks, new_batch_id
+from common.broker import BATCH_SIZE, QueueBroker, enqueue_checks, new_batch_id, queue_name
 from common.clock import DatabaseClock
 from common.domain.checks import Check, Kind, Lane
 from common.domain.errors import Unavailable
@@ -24,6 +24,9 @@ MAX_CHANGES = 20_000
 
 #: A slow lane's message may wait so long to fill (milliseconds).
 SLOW_FILL_MS = 200
+
+#: Why a slot that was due is not dispatched.
+_WHYS = ("passed_over", "unknown_location", "backlog", "queue_away")
 
 #: Past so much due work in a lane, slots are skipped (milliseconds).
 MAX_BACKLOG_MS = 10_000
@@ -52,6 +55,7 @@ class LaneBacklog:
         self._sent: deque[tuple[int, int]] = deque()
         self._total = 0
         self.full = False
+        self.shown = False
 
     def sent(self, now_ms: int, messages: int) -> None:
         """Remember messages put into the lane."""
@@ -89,6 +93,8 @@ class Dispatcher:
         self._confirmations = Confirmations()
         self._slow: dict[int, _Filling] = {}
         self._term: Leadership | None = None
+        for why in _WHYS:
+            telemetry.CHECKS_SKIPPED.labels(why)  # from zero on, so that the first one is seen as an increase
         self._logger = log.get_logger()
 
     def step(self) -> bool:
@@ -109,6 +115,11 @@ class Dispatcher:
         self._lease.dispatched(self._sent_to_ms())
         telemetry.MONITORS_SCHEDULED.set(len(self._wheel))
         return False
+
+    @property
+    def leads(self) -> bool:
+        """Whether it dispatches: only then its backlogs say anything."""
+        return self._term is not None
 
     def location_names(self) -> dict[int, str]:
         """Locations that monitors are checked from."""
@@ -179,7 +190,9 @@ class Dispatcher:
             return
         batch_id = new_batch_id()
         try:
-            messages = enqueue_checks(self._broker, lane, name, checks, batch_id=batch_id, epoch=term.epoch)
+            messages = enqueue_checks(
+                self._broker, lane, name, checks, batch_id=batch_id, epoch=term.epoch, sent_ms=self._clock.now_ms()
+            )
         except Unavailable as error:
             telemetry.CHECKS_SKIPPED.labels("queue_away").inc(len(checks))
             self._logger.warning("checks_skipped", why="queue_away", checks=len(checks), error=str(error.__cause__))
@@ -205,6 +218,11 @@ def watch_backlogs(
         for lane in Lane:
             backlog = dispatcher.backlogs.setdefault((lane, location), LaneBacklog())
             waiting_ms = backlog.waiting(clock.now_ms(), partial(count_waiting, lane, name))
+            if dispatcher.leads or backlog.shown:
+                # Who leads no more says 0 once: another shows it from now on.
+                shown_s = waiting_ms / 1000 if dispatcher.leads else 0
+                telemetry.QUEUE_WAITING.labels(queue_name(lane, name)).set(shown_s)
+                backlog.shown = dispatcher.leads
             full = waiting_ms > MAX_BACKLOG_MS
             if full != backlog.full:
                 backlog.full = full

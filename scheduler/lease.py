@@ -121,6 +121,7 @@ class Lease:
             self._dispatched_to_ms = grant.dispatched_to_ms
             self._valid_until = started + self._times.deadline_s
         telemetry.LEADER_EPOCH.set(grant.epoch)
+        telemetry.LEADER_RENEWED.set_to_current_time()
         self._logger.info("lease_taken", epoch=grant.epoch)
 
     def _keep(self, started: float, *, kept: bool) -> None:
@@ -130,6 +131,7 @@ class Lease:
                     # We had stopped, but nobody took over: the same epoch goes on from where we stopped.
                     self._held = Leadership(self._held.epoch, self._dispatched_to_ms)
                 self._valid_until = started + self._times.deadline_s
+                telemetry.LEADER_RENEWED.set_to_current_time()
                 return
             lost, self._held = self._held, None
         telemetry.LEADER_EPOCH.set(0)

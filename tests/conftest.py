@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -23,20 +24,28 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[EmbeddedUrls]:
-    """PostgreSQL with a migrated template database, and Valkey; both end with the run."""
+    """PostgreSQL with a migrated template database, and Valkey; both end with the run.
+
+    TEST_DATABASE_URL names another PostgreSQL, for one run at a time and to be used up: a superuser's login, as the
+    embedded one is.
+    """
+    given = os.environ.get("TEST_DATABASE_URL")
     # A short path: a Unix socket's name may have 107 characters.
     data_dir = Path(tempfile.mkdtemp(prefix="tocsin-"))
     data_dir.chmod(0o755)
-    with EmbeddedServers(data_dir, lambda _line: None) as owned:
+    with EmbeddedServers(data_dir, lambda _line: None, postgres=given is None) as owned:
         urls = owned.start()
-        # A database per test is a directory per test: what must survive a crash of the machine is not tested here.
-        _admin(urls, "ALTER SYSTEM SET fsync = off")
-        # A copy by the file system takes a tenth of the time that one through the log takes.
-        _admin(urls, "ALTER SYSTEM SET file_copy_method = clone")
-        _admin(urls, "SELECT pg_reload_conf()")
-        template = _database_url(urls, "tocsin_template")
+        if given is None:
+            # A database per test is a directory per test: what must survive a crash of the machine is not tested here.
+            _admin(urls, "ALTER SYSTEM SET fsync = off")
+            # A copy by the file system takes a tenth of the time that one through the log takes.
+            _admin(urls, "ALTER SYSTEM SET file_copy_method = clone")
+            _admin(urls, "SELECT pg_reload_conf()")
+        else:
+            urls = replace(urls, database_url=given)
+        _admin(urls, "DROP DATABASE IF EXISTS tocsin_template")
         _admin(urls, "CREATE DATABASE tocsin_template")
-        migrate(template)
+        migrate(_database_url(urls, "tocsin_template"))
         yield urls
     shutil.rmtree(data_dir, ignore_errors=True)
 
@@ -44,7 +53,7 @@ def servers() -> Iterator[EmbeddedUrls]:
 @pytest.fixture
 def database_url(servers: EmbeddedUrls) -> Iterator[str]:
     """A migrated database of this test's own."""
-    name = f"test_{next(_numbers)}"
+    name = f"test_{os.getpid()}_{next(_numbers)}"
     _admin(servers, f"CREATE DATABASE {name} TEMPLATE tocsin_template STRATEGY file_copy")
     yield _database_url(servers, name)
     _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")

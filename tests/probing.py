@@ -46,7 +46,7 @@ ZONES = {
     "mixed.test": Zone(("127.0.0.1", "169.254.169.254")),
 }
 
-#: A monitor of its own each time: what is compiled for one is kept by its number.
+#: A monitor of its own each time.
 _numbers = itertools.count(1)
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -86,12 +86,18 @@ class RoleProcess:
     def kill(self) -> None:
         """As a power cut would."""
         self.process.kill()
-        self.process.wait(10)
+        self.wait(10)
 
     def terminate(self, within_s: float = 30.0) -> int:
         """Ask it to stop; its exit status."""
         self.process.terminate()
-        return self.process.wait(within_s)
+        return self.wait(within_s)
+
+    def wait(self, within_s: float = 30.0) -> int:
+        """Its exit status, once it has ended and all that it said is read."""
+        status = self.process.wait(within_s)
+        self._reader.join(5)
+        return status
 
 
 class Roles:

@@ -136,8 +136,55 @@ _TYPES: Mapping[str, tuple[str, str, dict[str, Any]]] = MappingProxyType(
                 "assertions": [{"source": "value", "op": "lt", "value": 1000}],
             },
         ),
+        "heartbeat": (
+            "none",
+            "nothing: it waits to be pinged, and says so when no ping comes",
+            {
+                "interval_seconds": 300,
+                "heartbeat": {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "grace_seconds": 1800},
+            },
+        ),
     }
 )
+
+_HEARTBEATS = """\
+A `heartbeat` monitor is not checked: something out there pings it, as it would ping healthchecks.io or Uptime Kuma.
+`GET /v1/monitors/{id}/heartbeat` shows the addresses to whoever may write monitors; `POST …/heartbeat/renew` replaces
+them. No API key is needed, the UUID in them is the secret.
+
+| address | means |
+|---|---|
+| `/ping/<uuid>` | success |
+| `/ping/<uuid>/start` | a run begins; the next success or failure ends it and has its duration |
+| `/ping/<uuid>/fail` | failure: down at once |
+| `/ping/<uuid>/<exit status>` | 0 is success, 1 to 255 is failure |
+| `/ping/<uuid>/log` | something to keep, nothing else |
+| `/api/push/<uuid>?status=up&msg=OK&ping=` | success, or failure when `status` is not `up`; `ping` is in ms |
+
+By GET, HEAD or POST; of a body the first 10,000 bytes are kept. `?rid=<uuid>` tells runs apart that overlap. The answer
+is `OK` (`{"ok":true}`) once the ping is committed, 404 for an unknown address, 503 when it could not be stored: use a
+client that tries again (`curl -fsS -m 10 --retry 5`). More than 600 pings of one monitor in a minute are answered with
+429 and `Retry-After`, by each API process for itself. `GET /v1/monitors/{id}/pings` lists the last 100, with the
+network that each came from.
+
+The next ping is expected `period_seconds` after the last success or failure (default: the interval), or when the `cron`
+expression says so in its `timezone`; in the hour that clocks skip or repeat, as cron does it. `grace_seconds` later it
+is missed, and the monitor is down. A run that has not ended `grace_seconds` after its start is down as well. A new
+monitor is pending until its first success or failure, and nothing but a run that does not end makes it down before; one
+that was resumed has a whole period again.
+
+Every `interval_seconds` a result says how it stands, which is what uptime is counted by; `failure_threshold` (here 1
+by default) counts failures and such results alike: with 2, one failure is down at the next such result unless a success
+came before it. There is no "n of the last m pings".
+
+Our own fault is never an outage: a ping that may have come while no API was there to hear it is not missed. Until the
+next one is due, the monitor is `unknown` (`heartbeat_unheard`), and pings make it up again. That has its price:
+
+- A spell without an API that comes within the grace of when a ping was due, before it or after, moves the deadline to
+  the next time. For a job of once a month this is a month: what failed to run in that hour is not told before.
+- While no API runs at all, heartbeats are unknown, and no incident of ours tells it. Let something else watch the API's
+  `/ready`, another Tocsin for example.
+"""
 
 
 def examples() -> dict[str, dict[str, Any]]:
@@ -148,8 +195,9 @@ def examples() -> dict[str, dict[str, Any]]:
 def render() -> str:
     """The file's text."""
     parts = [_HEAD, *_types(), "", "## Options", "", _SECRETS]
-    for type_ in PROBES:
+    for type_ in _TYPES:
         parts += [f"### {type_}", "", *_options(type_), "", *_example(type_), ""]
+    parts += ["## Heartbeats", "", _HEARTBEATS]
     parts += ["## Assertions", "", _ASSERTIONS, *_sources(), "", *_operators(), "", "## Reasons", "", *_reasons(), ""]
     return "\n".join(parts)
 
@@ -157,9 +205,9 @@ def render() -> str:
 def _types() -> Iterator[str]:
     yield "| type | target | what a check does | assertions on |"
     yield "|---|---|---|---|"
-    for type_ in PROBES:
-        target, does, _ = _TYPES[type_]
-        yield f"| [`{type_}`](#{type_}) | {target} | {does} | {', '.join(f'`{name}`' for name in SOURCES[type_])} |"
+    for type_, (target, does, _) in _TYPES.items():
+        sources = ", ".join(f"`{name}`" for name in SOURCES.get(type_, ()))
+        yield f"| [`{type_}`](#{type_}) | {target} | {does} | {sources} |"
 
 
 def _options(type_: str) -> Iterator[str]:

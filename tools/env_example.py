@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
@@ -16,10 +17,34 @@ _HEAD = """\
 # A commented line shows the default. A secret may come from a file instead: set <NAME>_FILE to its path.
 """
 
+_COMPOSE_HEAD = """
+# What docker-compose.yml alone reads, see docs/deploy-compose.md.
+"""
+
+#: Variables of docker-compose.yml that are no settings: default and description. None begins with TOCSIN_, since a role
+#: gets the whole file and refuses what is no setting.
+COMPOSE_VARIABLES: Mapping[str, tuple[str, str]] = {
+    "POSTGRES_PASSWORD": ("", "Of the database; letters and digits only. Has to be set."),
+    "VALKEY_PASSWORD": ("", "Of the queue; letters and digits only. Has to be set."),
+    "GRAFANA_PASSWORD": ("", "Of Grafana's user admin. Has to be set."),
+    "IMAGE": ("tocsin:0.1.0", "The image of every role."),
+    "WORKERS": ("2", "How many worker containers."),
+    "PUBLISH_API": ("127.0.0.1:8000", "Where the host listens for the API."),
+    "PUBLISH_PROMETHEUS": ("127.0.0.1:9090", "Where it listens for Prometheus."),
+    "PUBLISH_GRAFANA": ("127.0.0.1:3000", "Where it listens for Grafana."),
+    "PUBLISH_MAIL": ("127.0.0.1:8025", "Where it listens for the mail catcher's pages."),
+}
+
 
 def render() -> str:
     """The file's text."""
-    return _HEAD + "".join(_entry(variable, name) for variable, name in VARIABLES.items())
+    compose = (f"\n# {text}\n#{name}={default}\n" for name, (default, text) in COMPOSE_VARIABLES.items())
+    return (
+        _HEAD
+        + "".join(_entry(variable, name) for variable, name in VARIABLES.items())
+        + _COMPOSE_HEAD
+        + "".join(compose)
+    )
 
 
 def _entry(variable: str, name: str) -> str:

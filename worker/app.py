@@ -11,12 +11,13 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dramatiq
 
-from common import log
+from common import log, telemetry
 from common.broker import (
     PROBE_ACTOR,
     EventLoop,
@@ -30,20 +31,28 @@ from common.broker import (
     run_worker,
 )
 from common.clock import DatabaseClock
+from common.domain.blindness import SIGN_EVERY_S
 from common.domain.checks import Lane
 from common.domain.errors import Unavailable
+from common.domain.monitors import MonitorConfig
+from common.expiries import Expiries
 from common.http.wiring import way_out
 from common.probe_requests import ProbeRequests
 from common.process import main, require_urls, start_loop
-from common.settings import Settings
+from common.settings import Settings, telemetry_variables
 from common.store import locations
 from common.store.engine import Database, DatabaseRole, now_s
+from common.tracing import open_tracing
 from common.vault import Vault
 from worker.asked import AskedProbes
 from worker.canary import Canary
 from worker.checks import CheckRunner, Parts
 from worker.configs import ConfigCache
+from worker.expiries import TELL_EVERY_S, ExpiryNotes
+from worker.heartbeats import HeartbeatJudge, committer
 from worker.probes.base import ProbeContext
+from worker.signs import Signs, Tally
+from worker.spans import CheckSpans
 from worker.stall import LoopLag
 from worker.suspicion import Suspicion
 from worker.writer import Writer
@@ -51,6 +60,9 @@ from worker.writer import Writer
 #: After SIGTERM: when what still probes is given to the slow lane, and when we end whatever happens (seconds).
 _SPILL_AT_S = 20.0
 _END_AT_S = 25.0
+
+#: How often an idle worker looks for pings and deadlines.
+_HEARTBEATS_S = 0.25
 
 #: Every message that may be in work has up to 100 checks, each with a connection of its own.
 _MAX_HANDLES = 12_800
@@ -61,21 +73,27 @@ def run(settings: Settings, stop: threading.Event) -> int:
     """Wire the worker and run until asked to stop; 1 when a consumer thread died."""
     database_url, redis_url = require_urls(settings)
     _raise_file_limit()
+    tracing = open_tracing("worker", telemetry_variables())
     vault = Vault(_encryption_keys(settings))
     clock = DatabaseClock()
     events = EventLoop()
     broker = make_broker(redis_url, middleware=[events])
     database = Database(database_url, DatabaseRole.WORKER, application="worker", pool_size=3)
+    tally = Tally(time.monotonic)
     writer = Writer(
-        Database(database_url, DatabaseRole.WORKER, application="writer", pool_size=1, durable=False), events.loop
+        Database(database_url, DatabaseRole.WORKER, application="writer", pool_size=1, durable=False),
+        events.loop,
+        tally=tally,
+        spans=None if tracing is None else CheckSpans(tracing, clock.now_ms, settings.location),
     )
     location = _wait_for_location(database, clock, settings, stop)
     if location is None:
         return 0
     lag = LoopLag(time.monotonic)
+    expiries = ExpiryNotes(Expiries(broker), time.monotonic)
     parts = Parts(
-        configs=ConfigCache(database, vault),
-        probes=_probe_context(settings),
+        configs=ConfigCache(database, vault, flap_turns=settings.flap_turns),
+        probes=_probe_context(settings, expiries.wants),
         writer=writer,
         clock=clock,
         suspicion=Suspicion(time.monotonic),
@@ -83,6 +101,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
         canary=Canary(settings.canary_list),
         broker=broker,
         blocking=ThreadPoolExecutor(max_workers=4, thread_name_prefix="blocking"),
+        note_expiry=expiries.note,
     )
     runner = CheckRunner(parts, location=location, location_name=settings.location)
     for lane in Lane:
@@ -90,8 +109,15 @@ def run(settings: Settings, stop: threading.Event) -> int:
     asked = AskedProbes(ProbeRequests(broker, vault), parts.configs, vault, look=runner.look, blocking=parts.blocking)
     _declare_asked(broker, settings.location, asked)
 
+    heartbeat_database = Database(database_url, DatabaseRole.WORKER, application="heartbeats", pool_size=1)
+    heartbeats = HeartbeatJudge(heartbeat_database, parts.configs, committer(writer, events.loop))
     writer_stop = threading.Event()
     writing = start_loop("writer", writer.step, writer_stop, idle_s=0)
+    signs = Signs(database, tally, location, monotonic=time.monotonic)
+    # Until the end: who drains still sees.
+    signing = start_loop("signs", signs.step, writer_stop, idle_s=SIGN_EVERY_S)
+    start_loop("heartbeats", heartbeats.step, stop, idle_s=_HEARTBEATS_S)
+    start_loop("expiries", expiries.step, stop, idle_s=TELL_EVERY_S)
     start_loop("clock", lambda: _sync(clock, database), stop, idle_s=5.0)
     asyncio.run_coroutine_threadsafe(lag.watch(), events.loop)
     asyncio.run_coroutine_threadsafe(parts.canary.alive(), events.loop)  # from here on we know our network
@@ -107,8 +133,20 @@ def run(settings: Settings, stop: threading.Event) -> int:
     spill.cancel()
     writer_stop.set()
     writing.join(timeout=2.0)
+    _depart(signs, signing)
+    if tracing is not None:
+        tracing.close()
     log.get_logger().info("worker_stopped", uncommitted=writer.waiting)
     return status
+
+
+def _depart(signs: Signs, signing: threading.Thread) -> None:
+    """Be missed by nobody; a sign that is under way would bring us back."""
+    signing.join(timeout=1.0)
+    try:
+        signs.depart()
+    except Unavailable:
+        log.get_logger().warning("departure_untold")
 
 
 def _watch(worker: dramatiq.Worker, stop: threading.Event) -> int:
@@ -159,9 +197,9 @@ def _wait_for_location(
     return None
 
 
-def _probe_context(settings: Settings) -> ProbeContext:
+def _probe_context(settings: Settings, wants_certificate: Callable[[MonitorConfig], bool]) -> ProbeContext:
     out = way_out(settings, max_handles=_MAX_HANDLES)
-    return ProbeContext(out.engine, out.resolver, out.rules)
+    return ProbeContext(out.engine, out.resolver, out.rules, wants_certificate=wants_certificate)
 
 
 def _encryption_keys(settings: Settings) -> str:
@@ -169,8 +207,10 @@ def _encryption_keys(settings: Settings) -> str:
 
 
 def _sync(clock: DatabaseClock, database: Database) -> bool:
+    """Measure how far our clock is from the database's, by which all slots go."""
     with database.begin() as connection:
         clock.sync(lambda: now_s(connection))
+    telemetry.CLOCK_SKEW.labels("worker").set(clock.skew_s())
     return False
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -54,6 +55,8 @@ class AskedProbes:
                 telemetry.PROBES_ASKED.labels("late").inc()
                 return
             observation = await self._observe(id_, request)
+            if not request.certificate:
+                observation = replace(observation, expires_s=None)  # nobody could read it before there was /probe
             await loop.run_in_executor(self._blocking, self._requests.answer, id_, observation)
         except (Unavailable, SecretUnreadable) as error:
             telemetry.PROBES_ASKED.labels("dropped").inc()

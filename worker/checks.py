@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +32,7 @@ from worker.configs import ConfigCache
 from worker.judge import Judged
 from worker.probes.base import ProbeContext, failed
 from worker.probes.registry import PROBES
+from worker.spans import Came
 from worker.stall import STALL_CLASS, LoopLag
 from worker.suspicion import Suspicion
 from worker.writer import Ticket, Writer
@@ -58,6 +59,8 @@ class Parts:
     canary: Canary
     broker: QueueBroker
     blocking: Executor
+    #: Told when a monitor's certificate expires (Unix time), by the checks that looked.
+    note_expiry: Callable[[MonitorConfig, int], None] = lambda _config, _expires_s: None
 
 
 class CheckRunner:
@@ -77,13 +80,13 @@ class CheckRunner:
 
     async def run(self, payload: Any, lane: Lane) -> None:
         """One message, from decoding to commit. Raises UnreadableMessage, or Unavailable for an internal retry."""
-        batch = decode_batch(payload)
+        batch, received_ms = decode_batch(payload), self._parts.clock.now_ms()
         quick = lane is not Lane.SLOW
         due = await (self._admit(batch.checks) if quick else self._due(batch.checks))
         if self._logger.is_enabled_for(logging.DEBUG):
             self._tell(batch, lane, due)
         loop = asyncio.get_running_loop()
-        ticket = Ticket(loop, batch.id)
+        ticket = Ticket(loop, batch.id, Came(lane, batch.epoch, batch.sent_ms, received_ms))
         tasks = {loop.create_task(self._run_one(*each, lane, ticket)): each for each in due}
         if quick:
             for task in tasks:
@@ -129,8 +132,8 @@ class CheckRunner:
         due: list[tuple[Check, MonitorConfig]] = []
         for check in checks:
             config = configs.get(check)
-            if config is None:
-                continue  # paused or deleted since it was dispatched
+            if config is None or config.type == "heartbeat":
+                continue  # paused or deleted since it was dispatched; or nobody's to probe, sent by an older leader
             if now_ms > deadline_ms(check.scheduled_at_ms, config.interval_s):
                 telemetry.CHECKS_LATE.inc()
                 continue
@@ -191,7 +194,8 @@ class CheckRunner:
         await asyncio.wait(pending)
 
     def _enqueue_slow(self, checks: Sequence[Check], batch_id: str) -> None:
-        enqueue_checks(self._parts.broker, Lane.SLOW, self._location_name, checks, batch_id=batch_id)
+        now_ms = self._parts.clock.now_ms()
+        enqueue_checks(self._parts.broker, Lane.SLOW, self._location_name, checks, batch_id=batch_id, sent_ms=now_ms)
 
     async def _run_one(self, check: Check, config: MonitorConfig, lane: Lane, ticket: Ticket) -> None:
         parts = self._parts
@@ -205,7 +209,9 @@ class CheckRunner:
         finished_ms = parts.clock.now_ms()
         slow = finished_ms - started_ms > SPILL_AFTER_S * 1000
         result = Result(check, self._location, observation, finished_ms, slow)
-        parts.writer.submit(Judged(result, config, ticket.batch_id), ticket)
+        parts.writer.submit(Judged(result, config, ticket.batch_id, started_ms), ticket)
+        if observation.expires_s is not None:
+            parts.note_expiry(config, observation.expires_s)
         _count(config.type, observation.verdict, observation.reason).inc()
         _duration(config.type).observe((finished_ms - started_ms) / 1000)
 

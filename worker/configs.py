@@ -8,6 +8,7 @@ from typing import Any
 
 from common import log
 from common.domain.checks import Check
+from common.domain.flapping import TURNS, flap_of
 from common.domain.health import Policy
 from common.domain.monitors import Assertion, MonitorConfig
 from common.domain.options import read_options
@@ -22,12 +23,16 @@ CAPACITY = 200_000
 
 
 class ConfigCache:
-    """The newest known configuration of each monitor. `get` belongs to the event loop, `fetch` to any thread."""
+    """The newest known configuration of each monitor. `get` belongs to the event loop, `fetch` to any thread.
 
-    def __init__(self, database: Database, vault: Vault, *, capacity: int = CAPACITY) -> None:
+    With so many `flap_turns` a monitor flaps; 0: none ever does.
+    """
+
+    def __init__(self, database: Database, vault: Vault, *, flap_turns: int = TURNS, capacity: int = CAPACITY) -> None:
         self._database = database
         self._vault = vault
         self._capacity = capacity
+        self._flap_turns = flap_turns
         self._configs: OrderedDict[int, MonitorConfig] = OrderedDict()
         self._shared: dict[Any, Any] = {}
         self._logger = log.get_logger()
@@ -71,6 +76,8 @@ class ConfigCache:
         options = read_options(row.type, row.options, secrets)
         # Credentials travel as a header that no row holds.
         headers = [value for name, value in getattr(options, "headers", ()) if name == "Authorization"]
+        flap = flap_of(self._flap_turns, row.interval_s)
+        policy = Policy(row.failure_threshold, row.recovery_threshold, row.retry_interval_s, row.quorum, flap)
         return MonitorConfig(
             monitor_no=row.monitor_no,
             monitor_id=row.monitor_id,
@@ -81,7 +88,7 @@ class ConfigCache:
             target=row.target,
             interval_s=row.interval_s,
             timeout_s=row.timeout_s,
-            policy=self._share(Policy(row.failure_threshold, row.recovery_threshold, row.retry_interval_s, row.quorum)),
+            policy=self._share(policy),
             locations=self._share(tuple(row.location_ids)),
             assertions=self._share_assertions(tuple(_assertion(item) for item in row.assertions)),
             options=self._share(options),

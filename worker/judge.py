@@ -20,11 +20,15 @@ from common.store.votes import MonitorFacts, StoredVote, VoteKey, VoteUpdate
 
 @dataclass(slots=True)
 class Judged:
-    """A result with the configuration it was probed by, and the batch that it came by."""
+    """A result with the configuration it was probed by, and the batch that it came by.
+
+    `started_ms` is when its probe began (Unix time in milliseconds, database clock), 0 for what was not probed.
+    """
 
     result: Result
     config: MonitorConfig
     batch_id: str = ""
+    started_ms: int = 0
 
     @property
     def key(self) -> VoteKey:
@@ -121,6 +125,8 @@ _SEEN: MappingProxyType[Change, frozenset[Verdict]] = MappingProxyType(
         Change.ESCALATED: frozenset({Verdict.DOWN}),
         Change.EASED: frozenset({Verdict.UP, Verdict.DEGRADED}),
         Change.RESOLVED: frozenset({Verdict.UP}),
+        Change.FLAPPING: frozenset({Verdict.UP}),
+        Change.SETTLED: frozenset({Verdict.DEGRADED, Verdict.DOWN}),
     }
 )
 
@@ -140,7 +146,7 @@ def rule(facts: MonitorFacts, votes: Sequence[Vote], cause: Judged) -> Ruling | 
     if conclusion.change is Change.OPENED:
         ruling.opening = _opening(facts, conclusion, cause)
     elif conclusion.change is not None and facts.open_incident is not None:
-        ruling.alteration = _alteration(facts, conclusion.change, cause)
+        ruling.alteration = _alteration(facts, conclusion, cause)
     return ruling
 
 
@@ -165,8 +171,10 @@ def _opening(facts: MonitorFacts, conclusion: Conclusion, cause: Judged) -> Open
     )
 
 
-def _alteration(facts: MonitorFacts, change: Change, cause: Judged) -> Alteration:
+def _alteration(facts: MonitorFacts, conclusion: Conclusion, cause: Judged) -> Alteration:
+    change, health = conclusion.change, conclusion.state.health
     assert facts.open_incident is not None
+    assert change is not None
     base = Alteration(
         facts.open_incident,
         EventType(change.value),
@@ -180,6 +188,12 @@ def _alteration(facts: MonitorFacts, change: Change, cause: Judged) -> Alteratio
         return replace(
             base, severity=Severity(facts.severity), title=_title(facts.name, Health.DOWN), cause=_cause(cause)
         )
+    if change is Change.FLAPPING:
+        turns = conclusion.state.turns
+        told = {"turns": len(turns), "seconds": (turns[-1] - turns[0]) // 1000}
+        return replace(base, title=f"{facts.name} is flapping", data=told)
+    if change is Change.SETTLED:
+        return replace(base, title=_title(facts.name, health), cause=_cause(cause))
     return base
 
 

@@ -25,6 +25,8 @@ from common.store.engine import Connection, Database, commit_durably
 from common.store.schedule import note_lanes
 from common.store.votes import StateUpdate, VoteKey
 from worker.judge import Fold, Judged, Ruling, correlation_id, fold, rule
+from worker.signs import Tally
+from worker.spans import Came, CheckSpans, Commit
 
 #: A flush holds at most so many results …
 FLUSH_SIZE = 500
@@ -35,10 +37,11 @@ FLUSH_AFTER_S = 0.025
 class Ticket:
     """A batch's claim on its results: `wait` returns when all that were handed over are committed."""
 
-    __slots__ = ("_future", "_loop", "_open", "batch_id")
+    __slots__ = ("_future", "_loop", "_open", "batch_id", "came")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, batch_id: str = "") -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, batch_id: str = "", came: Came | None = None) -> None:
         self.batch_id = batch_id
+        self.came = came
         self._loop = loop
         self._open = 0
         self._future: asyncio.Future[None] | None = None
@@ -72,11 +75,19 @@ class Writer:
     """Commits what the event loop submits. `submit` belongs to the loop, `step` to the writer's thread."""
 
     def __init__(
-        self, database: Database, loop: asyncio.AbstractEventLoop, *, sleep: Callable[[float], None] = time.sleep
+        self,
+        database: Database,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        tally: Tally | None = None,
+        spans: CheckSpans | None = None,
     ) -> None:
         self._database = database
         self._loop = loop
         self._sleep = sleep
+        self._tally = tally or Tally(time.monotonic)
+        self._spans = spans
         self._inbox: deque[Submission] = deque()
         self._queue: deque[Submission] = deque()
         self._arrived = threading.Event()
@@ -122,6 +133,7 @@ class Writer:
         self._finish(done, again, len(flush))
         if not done:
             self._sleep(FLUSH_AFTER_S)  # somebody else holds these very votes: let them finish
+        telemetry.WRITER_WAITING.set(self.waiting)
         telemetry.WRITER_BATCH.observe(len(flush))
         telemetry.WRITER_COMMIT.observe(time.perf_counter() - started)
         return True
@@ -137,6 +149,8 @@ class Writer:
         self._queue.extendleft(reversed(again))
         self._trying = 0
         self._limit = min(FLUSH_SIZE, self._limit * 2)
+        # A heartbeat speaks for itself: that it was judged does not show that its location sees.
+        self._tally.note(s.judged.result.observation for s in done if s.judged.config.type != "heartbeat")
         self._settle(done)
 
     def _isolate(self) -> None:
@@ -156,6 +170,7 @@ class Writer:
 
     def _commit(self, flush: list[Submission]) -> tuple[list[Submission], list[Submission]]:
         """Commit what wins: the submissions that are done, and those that lost or have to wait their turn."""
+        began_ms = 0 if self._spans is None else self._spans.now_ms()
         by_key: dict[VoteKey, list[Judged]] = {}
         for submission in flush:
             by_key.setdefault(submission.judged.key, []).append(submission.judged)
@@ -175,6 +190,10 @@ class Writer:
         self._tell_failures(won)
         committed = {id(j) for f in won for j in (*f.counted, *f.stored)}
         done = [s for s in flush if id(s.judged) in committed]
+        if self._spans is not None:
+            told = ((s.judged, s.ticket.came) for s in done)
+            failures = [f.first_failure for f in won if f.first_failure is not None]
+            self._spans.committed(Commit(began_ms, told, len(done), rulings, failures))
         return done, [s for s in flush if id(s.judged) not in committed]
 
     def _conclude(self, connection: Connection, deciding: list[Fold]) -> list[Ruling]:

@@ -77,6 +77,19 @@ def notification(client: Client, which: str) -> str:
     return _only("notification", which, found)
 
 
+def maintenance(client: Client, which: str) -> tuple[str, str]:
+    """A maintenance window's id and name, by its id, a part of that, or its name. Raises CommandError."""
+    text = which.lower()
+    rows = list(islice(client.maintenance(), RECENT))
+    found = [(one["id"], one["name"]) for one in rows if one["id"] == text or one["name"] == which]
+    if not found and _PART.fullmatch(text):
+        found = [(one["id"], one["name"]) for one in rows if _is_part(text, one["id"])]
+    if not found:
+        raise _nothing("maintenance", which, "maintenance ls")
+    chosen = _only("maintenance", which, found)
+    return chosen, dict(found)[chosen]
+
+
 def _incidents(client: Client) -> Iterator[Incident]:
     yield from client.incidents(status=_OPEN)
     yield from islice(client.incidents(status=["resolved"]), RECENT)

@@ -17,8 +17,9 @@ from common.clock import utc_now
 from common.commands import find, options, output, phases
 from common.commands.connect import connect
 from common.commands.options import several
-from common.commands.targets import options_of
+from common.commands.targets import heartbeat_of, options_of
 from common.commands.words import ago, clock, filters, milliseconds, pairs, short_id, span
+from common.exit_status import CommandError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,7 +38,9 @@ _STRIP = 60
 @app.command()
 def ls(  # noqa: PLR0913 - the options of a command
     *,
-    state: Annotated[list[str] | None, several("STATE", "up, degraded, down, unknown, pending, paused")] = None,
+    state: Annotated[
+        list[str] | None, several("STATE", "up, degraded, down, unknown, pending, paused, maintenance")
+    ] = None,
     label: Annotated[list[str] | None, several("NAME=VALUE", "All of them count; a name alone is any value")] = None,
     kind: Annotated[list[str] | None, typer.Option("--type", metavar="TYPE", help="http, tcp, …; repeatable.")] = None,
     search: options.Search = None,
@@ -74,7 +77,9 @@ def ls(  # noqa: PLR0913 - the options of a command
 
 @app.command()
 def add(  # noqa: PLR0913 - the options of a command
-    target: options.Target,
+    target: Annotated[
+        str | None, typer.Argument(metavar="TARGET", help="https://host/path, or host:port; none for a heartbeat.")
+    ] = None,
     *,
     name: Annotated[str | None, typer.Option(metavar="TEXT", help="Default: the target.")] = None,
     key: Annotated[str | None, typer.Option(metavar="KEY", help="For programs and files: unique, for good.")] = None,
@@ -94,13 +99,21 @@ def add(  # noqa: PLR0913 - the options of a command
     status: options.Status = None,
     contains: options.Contains = None,
     slower_than: options.SlowerThan = None,
+    grace: Annotated[int | None, typer.Option(metavar="SECONDS", help="Heartbeat: how late a ping may come.")] = None,
+    cron: Annotated[str | None, typer.Option(metavar="'M H D M W'", help="Heartbeat: when a ping is due.")] = None,
+    timezone: Annotated[str | None, typer.Option(metavar="ZONE", help="Heartbeat: the time zone of --cron.")] = None,
     paused: Annotated[bool, typer.Option("--paused", help="Do not check it yet.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Watch something new. Its first check follows at once."""
-    body: dict[str, Any] = options_of(
-        target, kind=kind, method=method, header=header, status=status, contains=contains, slower_than=slower_than
-    )
+    """Watch something new. Its first check follows at once; a heartbeat waits for its first ping."""
+    if kind == "heartbeat":
+        body = heartbeat_of(target, name, grace=grace, cron=cron, timezone=timezone)
+    elif target is None:
+        raise CommandError("say what to watch: https://host/path or host:port")
+    else:
+        body = options_of(
+            target, kind=kind, method=method, header=header, status=status, contains=contains, slower_than=slower_than
+        )
     given = {
         "key": key,
         "interval_seconds": interval,
@@ -111,11 +124,12 @@ def add(  # noqa: PLR0913 - the options of a command
         "labels": pairs(label) or None,
         "enabled": False if paused else None,
     }
-    body |= {"name": name or _name_of(body["target"])} | {
+    body |= {"name": name or _name_of(target or "")} | {
         field: value for field, value in given.items() if value is not None
     }
     with connect() as client:
         made = client.create_monitor(body)
+        ping_url = client.heartbeat(made["id"])["ping_url"] if made["type"] == "heartbeat" else None
     if as_json:
         output.emit(made)
     else:
@@ -124,6 +138,8 @@ def add(  # noqa: PLR0913 - the options of a command
                 "added ", output.plain(made["name"], "bold"), f"  {made['id']}", ("  paused" if paused else "")
             )
         )
+        if ping_url is not None:
+            output.console().print(Text.assemble("ping it at ", output.plain(ping_url)))
 
 
 @app.command()

@@ -146,6 +146,17 @@ def known_spans(watches: Sequence[Watch], seen: Sequence[int]) -> list[Span]:
     return spans
 
 
+def merged(spans: Sequence[Span]) -> list[Span]:
+    """The same time as spans in order and apart from each other."""
+    apart: list[Span] = []
+    for begin, end in sorted(spans):
+        if apart and begin <= apart[-1][1]:
+            apart[-1] = (apart[-1][0], max(apart[-1][1], end))
+        elif begin < end:
+            apart.append((begin, end))
+    return apart
+
+
 def due(history: History, monitor_id: str, window: Span) -> int:
     """How many slots were due in the window: those of its schedule, and the one at once when checking (re)starts."""
     count = 0

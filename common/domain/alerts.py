@@ -44,7 +44,8 @@ class Outcome(StrEnum):
 MONITOR_KEYS = "monitor:"
 PLATFORM_KEYS = "platform:"
 CHANNEL_KEYS = "channel:"
-RESERVED_KEYS = (MONITOR_KEYS, PLATFORM_KEYS, CHANNEL_KEYS)
+OWN_KEYS = "tocsin:"
+RESERVED_KEYS = (MONITOR_KEYS, PLATFORM_KEYS, CHANNEL_KEYS, OWN_KEYS)
 
 #: Identities that we derive; an alert_id never begins like this.
 DERIVED_IDS = "tocsin:"

@@ -65,7 +65,8 @@ def problem(assertion: Assertion, monitor_type: str = "http") -> str | None:
     """Say what is wrong with one assertion, for a 400; None when it is good."""
     sources = SOURCES.get(monitor_type, ())
     if assertion.source not in sources:
-        return f"unknown source {shortened(assertion.source)!r}; a {monitor_type} monitor has: {', '.join(sources)}"
+        there = ", ".join(sources) or "none"
+        return f"unknown source {shortened(assertion.source)!r}; a {monitor_type} monitor has: {there}"
     source = TABLE[assertion.source]
     if assertion.op not in OPS[source.kind]:
         return f"unknown op {shortened(assertion.op)!r}; {assertion.source} has: {', '.join(OPS[source.kind])}"

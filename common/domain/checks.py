@@ -94,6 +94,11 @@ class Reason(_Labelled):
     WORKER_STALLED = 72
     WORKER_NOT_PERMITTED = 73
 
+    HEARTBEAT_MISSED = 80
+    HEARTBEAT_FAILED = 81
+    RUN_TOO_LONG = 82
+    HEARTBEAT_UNHEARD = 83
+
 
 #: Failures that a broken network of our own would cause as well: they need a second opinion before they page.
 NETWORK_CLASS: frozenset[Reason] = frozenset(
@@ -110,6 +115,7 @@ class CheckState(StrEnum):
     DOWN = "down"
     UNKNOWN = "unknown"
     PAUSED = "paused"
+    MAINTENANCE = "maintenance"
 
 
 #: A phase that was not reached (no TLS, refused before the first byte). Columns are NOT NULL to keep rows lean.
@@ -141,7 +147,8 @@ class FailedAssertion:
 class Observation:
     """What a probe saw, already judged against the monitor's assertions.
 
-    `code` is the protocol's own status (HTTP status, 0 when there was none); `message` is for people.
+    `code` is the protocol's own status (HTTP status, 0 when there was none); `message` is for people. `expires_s` is
+    when the target's certificate does (Unix time), where that was looked at.
     """
 
     verdict: Verdict
@@ -151,6 +158,7 @@ class Observation:
     phases: Phases = field(default_factory=Phases)
     failed_assertion: FailedAssertion | None = None
     address: str = ""
+    expires_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

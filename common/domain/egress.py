@@ -81,8 +81,8 @@ _PRIVATE = _networks(
     "fc00::/7",
     "fec0::/10",
 )
-#: Not global either, but Python 3.11's `is_global` says it is.
-_RESERVED = _networks("192.88.99.0/24", "64:ff9b:1::/48", "3fff::/20", "5f00::/16")
+#: Not global either, but `is_global` of some Python that we run on says it is.
+_RESERVED = _networks("192.88.99.0/24", "64:ff9b:1::/48", "2002::/16", "3fff::/20", "5f00::/16")
 
 _V4_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 #: An IPv4 address in the last 32 bits: NAT64, SIIT, the deprecated "compatible" form.

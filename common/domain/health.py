@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from common.domain.checks import Kind, Reason, Verdict, _Labelled
 from common.domain.errors import DomainError
+from common.domain.flapping import Flap, Turns, has_calmed, too_often, with_turn
 
 
 class Health(_Labelled):
@@ -79,12 +80,16 @@ STREAK_CAP = 100
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a monitor's results are judged over time. `quorum` None means a strict majority of the fresh votes."""
+    """How a monitor's results are judged over time. `quorum` None means a strict majority of the fresh votes.
+
+    `flap` None: however often it changes, each outage has an incident of its own.
+    """
 
     failure_threshold: int = 2
     recovery_threshold: int = 1
     retry_interval_s: int = 5
     quorum: int | None = None
+    flap: Flap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +191,21 @@ class Change(StrEnum):
     ESCALATED = "escalated"
     EASED = "eased"
     RESOLVED = "resolved"
+    FLAPPING = "flapping"
+    SETTLED = "settled"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A monitor's health. `incident_worst` is the worst health its open incident has seen, None without an incident."""
+    """A monitor's health. `incident_worst` is the worst health its open incident has seen, None without an incident.
+
+    `flapping`: that incident stays open, whatever the health, until the monitor has calmed down.
+    """
 
     health: Health = Health.PENDING
     incident_worst: Health | None = None
+    flapping: bool = False
+    turns: Turns = ()
 
 
 #: {(state wanted, worst the open incident has seen): what happens}; absent means nothing.
@@ -204,6 +216,16 @@ INCIDENT_TABLE: MappingProxyType[tuple[Health, Health | None], Change] = Mapping
         (Health.DOWN, Health.DEGRADED): Change.ESCALATED,
         (Health.UP, Health.DEGRADED): Change.RESOLVED,
         (Health.UP, Health.DOWN): Change.RESOLVED,
+    },
+)
+
+#: {(what would happen, whether the monitor flaps already): what happens instead} of one that turns too often (not
+#: flapping yet) or has not calmed down. So the end of the outage that is one too many is the one notice of it, and its
+#: incident goes on.
+FLAPPING_TABLE: MappingProxyType[tuple[Change | None, bool], Change | None] = MappingProxyType(
+    {
+        (Change.RESOLVED, False): Change.FLAPPING,
+        (Change.RESOLVED, True): None,
     },
 )
 
@@ -237,7 +259,25 @@ def conclude(state: State, votes: Iterable[Vote], policy: Policy, *, now_ms: int
     change = INCIDENT_TABLE.get((wanted, state.incident_worst))
     if change is None and wanted is Health.DEGRADED and state.health is Health.DOWN:
         change = Change.EASED
-    return Conclusion(State(wanted, _worst(state.incident_worst, wanted, change)), change)
+    if policy.flap is None:
+        return Conclusion(State(wanted, _worst(state.incident_worst, wanted, change)), change)
+    return _flapping(state, wanted, change, policy.flap, now_ms)
+
+
+def _flapping(state: State, wanted: Health, change: Change | None, flap: Flap, now_ms: int) -> Conclusion:
+    """The same for a monitor that may flap."""
+    turned = state.health is not Health.PENDING and (wanted is Health.UP) is not (state.health is Health.UP)
+    turns = with_turn(state.turns, now_ms, flap) if turned else state.turns
+    # A version that knows nothing of it may have resolved the incident meanwhile.
+    flaps = state.flapping and state.incident_worst is not None
+    if flaps and has_calmed(turns, flap, now_ms=now_ms):
+        # Still wrong: said once more, unless something worse is said anyway.
+        change = Change.SETTLED if change in (None, Change.EASED) and wanted is not Health.UP else change
+        return Conclusion(State(wanted, _worst(state.incident_worst, wanted, change)), change)
+    if flaps or too_often(turns, flap, now_ms=now_ms):
+        change = FLAPPING_TABLE.get((change, flaps), change)
+        flaps = flaps or change is Change.FLAPPING
+    return Conclusion(State(wanted, _worst(state.incident_worst, wanted, change), flaps, turns), change)
 
 
 def _quorum(healths: Sequence[Health], quorum: int | None) -> Health:

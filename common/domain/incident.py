@@ -47,7 +47,10 @@ class EventType(StrEnum):
     UPDATED = "updated"  # people changed fields
     ASSIGNED = "assigned"
     ACKNOWLEDGEMENT_EXPIRED = "acknowledgement_expired"
+    FLAPPING = "flapping"  # its monitor changes too often: it stays open until that is over …
+    SETTLED = "settled"  # … and it is still wrong then
     COMMENTED = "commented"
+    HELD_BACK = "held_back"  # its beginning is not told while a maintenance window, or a parent that is down, covers it
 
 
 #: {status: statuses that it may be set to}; the same status again is accepted and changes nothing. What nobody sets
@@ -69,12 +72,14 @@ ANNOUNCED: frozenset[EventType] = frozenset(
         EventType.RESOLVED,
         EventType.REMINDER,
         EventType.ACKNOWLEDGEMENT_EXPIRED,
+        EventType.FLAPPING,
+        EventType.SETTLED,
     },
 )
 
 #: What an event is called where people are told of it, if not by its own name: it reminds those who heard before.
 TOLD_AS: MappingProxyType[EventType, EventType] = MappingProxyType(
-    {EventType.ACKNOWLEDGEMENT_EXPIRED: EventType.REMINDER},
+    dict.fromkeys((EventType.ACKNOWLEDGEMENT_EXPIRED, EventType.FLAPPING, EventType.SETTLED), EventType.REMINDER),
 )
 
 #: Labels that an incident may be given by hand.

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -51,6 +52,10 @@ class Match(StrEnum):
     SILENCED = "silenced"
     #: Its route announced the same problem a short time ago; what is still wrong when that cooldown ends is announced.
     COOLDOWN = "cooldown"
+    #: A maintenance window covers the monitor or one above it; what is still wrong when it ends is announced then.
+    MAINTENANCE = "maintenance"
+    #: A monitor above it is down; what is still wrong when that has recovered, and was checked since, is announced.
+    PARENT_DOWN = "parent_down"
 
 
 #: {reason: status of the new ledger row}.
@@ -63,11 +68,30 @@ STATUS_OF: MappingProxyType[Match, LedgerStatus] = MappingProxyType(
         Match.CHANNEL_DISABLED: LedgerStatus.SUPPRESSED,
         Match.SILENCED: LedgerStatus.SUPPRESSED,
         Match.COOLDOWN: LedgerStatus.SUPPRESSED,
+        Match.MAINTENANCE: LedgerStatus.SUPPRESSED,
+        Match.PARENT_DOWN: LedgerStatus.SUPPRESSED,
     },
 )
 
 ANNOUNCING: frozenset[EventType] = frozenset({EventType.OPENED, EventType.ESCALATED})
 FOLLOWING: frozenset[EventType] = frozenset({EventType.ACKNOWLEDGED, EventType.RESOLVED})
+
+#: Reasons for which a whole incident is held back, whatever route would lead it anywhere.
+HOLDING: frozenset[Match] = frozenset({Match.SILENCED, Match.MAINTENANCE, Match.PARENT_DOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What holds an incident back: one of HOLDING, and the id of the silence, the window or the parent's incident.
+
+    `until` is when to look at it again; of a silence nobody has to, its end is settled as a whole. `lasting`: a parent
+    is down, whose end is watched.
+    """
+
+    reason: Match
+    by: str
+    until: datetime | None = None
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +99,8 @@ class Told:
     """An event to be told. `route_id` is the route that asks for a reminder, None if it is none.
 
     For announcing events: `led` are the channels that routes lead it to ({}: unrouted), `cooling` the routes that
-    announced the same problem a short time ago. `silence_id` is the silence that holds back its like.
+    announced the same problem a short time ago. `silence_id` is the silence that holds back its like, or whatever does
+    for another `reason`.
     """
 
     type: EventType
@@ -84,6 +109,7 @@ class Told:
     cooling: Collection[str] = ()
     silence_id: str | None = None
     route_id: str | None = None
+    reason: Match = Match.SILENCED
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +168,7 @@ def _announcing(told: Told, rules: Rules, known: Mapping[str, Announcement]) -> 
             continue
         route = told.led.get(channel_id)
         match = _match(told, rules, channel_id, route)
-        silence_id = told.silence_id if match is Match.SILENCED else None
+        silence_id = told.silence_id if match in HOLDING else None
         if route is None:
             found.append(Recipient(channel_id, match, silence_id=silence_id))
             continue
@@ -157,7 +183,7 @@ def _match(told: Told, rules: Rules, channel_id: str, route: Route | None) -> Ma
     if not rules.usable(channel_id):
         return Match.CHANNEL_DISABLED
     if told.silence_id is not None:
-        return Match.SILENCED
+        return told.reason
     if route is None:
         return Match.DEFAULT_CHANNEL
     return Match.COOLDOWN if told.type is EventType.OPENED and route.id in told.cooling else Match.ROUTED
@@ -169,7 +195,7 @@ def _again(told: Told, rules: Rules, channel_id: str, before: Announcement) -> R
     if not rules.usable(channel_id):
         match = Match.CHANNEL_DISABLED
     elif told.silence_id is not None:
-        match, silence_id = Match.SILENCED, told.silence_id
+        match, silence_id = told.reason, told.silence_id
     return Recipient(channel_id, match, before.route_id, before.group_key, silence_id)
 
 

@@ -126,6 +126,16 @@ class RedisOptions(Trust):
     tls: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class HeartbeatOptions:
+    """When pings are expected: every `period_seconds` (None: the interval), or by a `cron` expression in `timezone`."""
+
+    period_seconds: int | None = None
+    grace_seconds: int = 60
+    cron: str | None = None
+    timezone: str = "UTC"
+
+
 Options = (
     HttpOptions
     | TcpOptions
@@ -136,6 +146,7 @@ Options = (
     | SmtpOptions
     | PostgresOptions
     | RedisOptions
+    | HeartbeatOptions
 )
 
 #: Monitor type → the class of its options.
@@ -150,6 +161,7 @@ OPTIONS: Mapping[str, type[Any]] = MappingProxyType(
         "smtp": SmtpOptions,
         "postgres": PostgresOptions,
         "redis": RedisOptions,
+        "heartbeat": HeartbeatOptions,
     }
 )
 

@@ -48,5 +48,10 @@ def days_left_of(text: str) -> float | None:
         return None
 
 
+def expires_s(days_left: float) -> int:
+    """The moment of an expiry that is so many days away (Unix seconds)."""
+    return round(utc_now().timestamp() + days_left * _DAY_S)
+
+
 def _days(moment: datetime) -> float:
     return (moment - utc_now()).total_seconds() / _DAY_S

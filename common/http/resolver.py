@@ -61,7 +61,7 @@ class Resolver:
         self,
         nameservers: Sequence[str] = (),
         *,
-        max_entries: int = 50_000,
+        max_entries: int = 200_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nameservers = tuple(nameservers)

@@ -86,8 +86,14 @@ _ROLLED_UP = ("rollups_5m", "rollups_hour", "rollups_day", "health_changes", "wa
 # Everything of one organization, as tocsin_owner, in the order that the services write in: the votes first, since who
 # has them opens and resolves incidents; the outbox before the ledger that the relay makes of it; a notification is
 # locked before its attempts, since who settles it adds one. Users go with their last organization.
+#   Heartbeats before all of these: who judges one holds it while its verdict is written. Spans of maintenance before
+#   the states that show them.
 _REMOVE = (
+    "DELETE FROM heartbeats WHERE org_id = %(org_id)s",
+    f"DELETE FROM ping_inbox WHERE {_ITS_MONITORS}",
+    f"DELETE FROM pings WHERE {_ITS_MONITORS}",
     f"DELETE FROM votes WHERE {_ITS_MONITORS}",
+    "DELETE FROM maintenance_spans WHERE org_id = %(org_id)s",
     "DELETE FROM monitor_states WHERE org_id = %(org_id)s",
     "DELETE FROM outbox WHERE org_id = %(org_id)s",
     "SELECT 1 FROM notifications WHERE org_id = %(org_id)s ORDER BY id FOR UPDATE",
@@ -96,8 +102,12 @@ _REMOVE = (
     "DELETE FROM reminders WHERE org_id = %(org_id)s",
     "DELETE FROM alerts WHERE org_id = %(org_id)s",
     "DELETE FROM alert_ends WHERE org_id = %(org_id)s",
+    "DELETE FROM blind_incidents WHERE org_id = %(org_id)s",
     "DELETE FROM incident_events WHERE org_id = %(org_id)s",
+    "DELETE FROM held_notes WHERE org_id = %(org_id)s",
+    "DELETE FROM parent_holds WHERE org_id = %(org_id)s",
     "DELETE FROM incidents WHERE org_id = %(org_id)s",
+    "DELETE FROM maintenance_windows WHERE org_id = %(org_id)s",
     "DELETE FROM route_cooldowns WHERE org_id = %(org_id)s",
     "DELETE FROM routes WHERE org_id = %(org_id)s",
     "DELETE FROM silences WHERE org_id = %(org_id)s",

@@ -1,4 +1,4 @@
-"""The end of cooldowns: find what they held back, see what became of it.
+"""The end of cooldowns, and of whatever else holds back for a time: find what they held back, see what became of it.
 
 A row is looked at when its `held_until` comes, and never again once that is NULL. Whoever looks holds the
 organization's row, as relays do, and then the incidents'.
@@ -6,13 +6,13 @@ organization's row, as relays do, and then the incidents'.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from common.domain.matching import ANNOUNCING, Match
+from common.domain.matching import ANNOUNCING, HOLDING
 from common.store import held_back
-from common.store.arrays import moments, words
+from common.store.arrays import words
 from common.store.engine import Connection
 from common.store.held_back import HeldBack
 
@@ -34,7 +34,8 @@ SELECT DISTINCT incident_id::text FROM (
 
 # What is held back of these incidents, and whether something newer has been told or is held back there.
 _HELD_BACK = f"""
-SELECT n.id::text, n.incident_id::text, n.channel_id::text, n.route_id::text, n.group_key, {held_back.OVERTAKEN}
+SELECT n.id::text, n.incident_id::text, n.channel_id::text, n.route_id::text, n.group_key, n.event_type,
+       {held_back.OVERTAKEN}
   FROM notifications n
  WHERE n.org_id = %(org)s AND n.incident_id = ANY(%(incidents)s::uuid[]) AND n.held_until <= %(now)s
    AND n.status = 'suppressed'
@@ -43,12 +44,6 @@ SELECT n.id::text, n.incident_id::text, n.channel_id::text, n.route_id::text, n.
 
 _RESOLVED = """
 SELECT id::text FROM incidents WHERE org_id = %(org)s AND id = ANY(%(incidents)s::uuid[]) AND status = 'resolved'
-"""
-
-# The cooldown lasts longer by now: look again then.
-_PUT_OFF = """
-UPDATE notifications n SET held_until = u.held_until
-  FROM unnest(%(ids)s::uuid[], %(untils)s::timestamptz[]) AS u(id, held_until) WHERE n.id = u.id
 """
 
 # A route's cooldown is shorter now: perhaps it is over.
@@ -97,25 +92,20 @@ def find(connection: Connection, org_id: str, incident_ids: Sequence[str], now: 
         "org": org_id,
         "incidents": words(incident_ids),
         "now": now,
-        "silenced": Match.SILENCED.value,
+        "holding": words(HOLDING),
         "announcing": words(ANNOUNCING),
     }
     over = {row[0] for row in connection.exec_driver_sql(_RESOLVED, parameters)}
     found = Found(list(incident_ids), [], [])
-    for id_, incident_id, channel_id, route_id, group_key, overtaken in connection.exec_driver_sql(
+    for id_, incident_id, channel_id, route_id, group_key, type_, overtaken in connection.exec_driver_sql(
         _HELD_BACK, parameters
     ):
         if incident_id in over or (incident_id in locked and overtaken):
             found.obsolete.append(id_)
         elif incident_id in locked:
-            found.rows.append(HeldBack(id_, channel_id, route_id, group_key, locked[incident_id]))
+            incident = locked[incident_id]
+            found.rows.append(HeldBack(id_, channel_id, route_id, group_key, incident, incident_id, type_))
     return found
-
-
-def put_off(connection: Connection, until: Mapping[str, datetime]) -> None:
-    """Look at these again at these times."""
-    if until:
-        connection.exec_driver_sql(_PUT_OFF, {"ids": words(until), "untils": moments(until.values())})
 
 
 def look_again(connection: Connection, *, org_id: str, route_id: str) -> None:

@@ -31,7 +31,8 @@ json_build_object(
   'id', i.id, 'monitor_id', i.monitor_id, 'source', i.source, 'dedup_key', i.dedup_key, 'name', i.name,
   'title', i.title, 'description', i.description, 'severity', i.severity, 'priority', i.priority, 'status', i.status,
   'opened_at', i.opened_at, 'acknowledged_at', i.acknowledged_at, 'resolved_at', i.resolved_at,
-  'cause', i.cause, 'labels', i.labels, 'reopened_from', i.reopened_from, 'version', i.version)
+  'cause', i.cause, 'labels', i.labels, 'reopened_from', i.reopened_from, 'version', i.version,
+  'trace_id', CASE WHEN i.source = 'monitor' THEN NULLIF(i.correlation_id, '') END)
 """
 
 # A monitor `m` as messages show it.
@@ -63,8 +64,12 @@ SELECT u.id, u.org_id, u.monitor_id, u.source, u.dedup_key, COALESCE(u.name, m.n
 RETURNING id::text
 """
 
-# Change open incidents; one that is resolved already is absent from the answer. A NULL keeps what is there.
+# Change open incidents; one that is resolved already is absent from the answer. A NULL keeps what is there. They are
+# locked in one order by everybody, whatever the plan of the update: two who change the same never wait for each other.
 _CHANGE = """
+WITH held AS MATERIALIZED (
+  SELECT id FROM incidents WHERE id = ANY(%(ids)s::uuid[]) AND status <> 'resolved' ORDER BY id FOR NO KEY UPDATE
+)
 UPDATE incidents i
    SET version = i.version + 1,
        status = COALESCE(u.status, i.status),
@@ -78,6 +83,7 @@ UPDATE incidents i
   FROM unnest(%(ids)s::uuid[], %(statuses)s::text[], %(severities)s::text[], %(priorities)s::text[],
               %(titles)s::text[], %(causes)s::jsonb[], %(ats)s::timestamptz[], %(expiries)s::timestamptz[])
        AS u(id, status, severity, priority, title, cause, at, ack_expires_at)
+  JOIN held USING (id)
  WHERE i.id = u.id AND i.status <> 'resolved'
 RETURNING i.id::text
 """

@@ -27,7 +27,8 @@ INSERT INTO notifications (id, org_id, event_id, incident_id, channel_id, event_
                            silence_id, group_key, next_attempt_at, held_until)
 SELECT u.id, u.org_id, u.event_id, u.incident_id, u.channel_id, u.event_type,
        CASE WHEN u.reason IS NULL THEN 'pending' ELSE 'suppressed' END, u.reason, u.route_id, u.silence_id,
-       u.group_key, u.due_at, CASE WHEN u.reason = 'cooldown' THEN u.due_at END
+       u.group_key, u.due_at,
+       CASE WHEN u.reason IN ('cooldown', 'maintenance', 'parent_down') AND u.event_type <> 'reminder' THEN u.due_at END
   FROM unnest(%(ids)s::uuid[], %(orgs)s::uuid[], %(events)s::uuid[], %(incidents)s::uuid[], %(channels)s::uuid[],
               %(types)s::text[], %(reasons)s::text[], %(routes)s::uuid[], %(silences)s::uuid[], %(groups)s::text[],
               %(dues)s::timestamptz[])
@@ -65,7 +66,7 @@ SELECT id::text FROM notifications WHERE id = ANY(%(ids)s::uuid[]) AND status ||
 class NewNotification:
     """A ledger row to write; `match` is why it is pending or suppressed.
 
-    `due_at` is when it may leave, or when the cooldown ends that holds it back.
+    `due_at` is when it may leave, or when to look again at what holds it back: a cooldown, a window, a parent.
     """
 
     org_id: str

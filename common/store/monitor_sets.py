@@ -63,6 +63,9 @@ _WITH_STATES = f"""
 SELECT {SETTINGS}, {STATE} FROM monitors m {STATE_TABLES} WHERE {LIVE} AND m.id = ANY(%(ids)s::uuid[]) ORDER BY m.id
 """
 
+# Two changes that each put one monitor above another wait for each other: together they might make a loop.
+_LOCK_PARENTS = "SELECT pg_advisory_xact_lock(hashtextextended(%(org_id)s || '/parents', 7305061973))"
+
 # Monitors with everything above them; a loop that is there already ends by UNION.
 _ANCESTRY = """
 WITH RECURSIVE above AS (
@@ -137,6 +140,11 @@ def with_states(connection: Connection, *, org_id: str, ids: Sequence[str]) -> d
     """Monitors with their states, by id."""
     rows = connection.exec_driver_sql(_WITH_STATES, {"org_id": org_id, "ids": list(ids)})
     return {row["id"]: dict(row) for row in rows.mappings()}
+
+
+def lock_parents(connection: Connection, *, org_id: str) -> None:
+    """Have the organization's parents changed by nobody else until the transaction ends; read ancestry after this."""
+    connection.exec_driver_sql(_LOCK_PARENTS, {"org_id": org_id})
 
 
 def ancestry(connection: Connection, *, org_id: str, ids: Sequence[str]) -> dict[str, str | None]:

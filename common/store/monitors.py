@@ -24,9 +24,18 @@ m.parent_id::text, m.options, m.secrets, m.assertions, m.config_version, m.creat
    JOIN locations l USING (id)) AS locations
 """
 
+# Whether its newest slot is too old to say anything (freshness_ms in common.domain.health). What was just
+# resumed has to be looked at first; a heartbeat that nobody has pinged yet is waited for.
+_STALE = """
+(v.last_slot > 'epoch'
+ AND greatest(v.last_slot, m.check_from) < clock_timestamp() - make_interval(secs => 2 * m.interval_s + m.timeout_s + 5)
+ AND (m.type <> 'heartbeat' OR s.health <> 0))
+"""
+
 # Its state: the newest vote of all its locations, and the newest one with a reason (why it is down).
-STATE = """
-s.health, s.since, v.last_slot, v.last_verdict, v.latency_ms,
+STATE = f"""
+s.health, s.maintenance, s.since, v.last_slot, v.last_verdict, v.latency_ms,
+{_STALE} AS stale,
 (SELECT w.reason FROM votes w WHERE w.monitor_no = m.monitor_no AND w.reason <> 0
   ORDER BY w.last_slot DESC LIMIT 1) AS reason
 """

@@ -49,7 +49,8 @@ WITH taken AS (
 )
 SELECT t.id, t.org_id::text, t.incident_id::text, t.event_id::text, t.type, i.dedup_key, i.labels,
        COALESCE(e.snapshot #>> '{incident,severity}', i.severity), i.source, COALESCE(NULLIF(i.name, ''), i.title),
-       CASE WHEN t.type = 'reminder' THEN e.data ->> 'route_id' END
+       CASE WHEN t.type = 'reminder' THEN e.data ->> 'route_id' END,
+       CASE WHEN i.dedup_key = 'monitor:' || i.monitor_id THEN i.monitor_id::text END
   FROM taken t JOIN incident_events e ON e.id = t.event_id JOIN incidents i ON i.id = t.incident_id
  ORDER BY t.id
 """
@@ -132,7 +133,7 @@ class UnknownEvent(TocsinError):
 class OutboxRow:
     """An announced event that waits for its ledger rows. `labels` are all that matchers see of its incident.
 
-    `route_id` is the route that asks for a reminder.
+    `route_id` is the route that asks for a reminder; `monitor_id` the monitor whose own incident it is.
     """
 
     id: int
@@ -143,6 +144,7 @@ class OutboxRow:
     dedup_key: str
     labels: dict[str, str]
     route_id: str | None
+    monitor_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +177,11 @@ def claim(connection: Connection, *, limit: int, excluded: Sequence[str] = ()) -
 
 
 def _row(row: Sequence[Any]) -> OutboxRow:
-    id_, org_id, incident_id, event_id, type_, dedup_key, own, severity, source, name, route_id = row
+    id_, org_id, incident_id, event_id, type_, dedup_key, own, severity, source, name, route_id, monitor_id = row
     if type_ not in _KNOWN:
         raise UnknownEvent(incident_id, event_id, type_)
     labels = labels_of(own, severity=severity, source=source, name=name)
-    return OutboxRow(id_, org_id, incident_id, event_id, EventType(type_), dedup_key, labels, route_id)
+    return OutboxRow(id_, org_id, incident_id, event_id, EventType(type_), dedup_key, labels, route_id, monitor_id)
 
 
 def claim_unnumbered(connection: Connection, *, since: datetime | None, limit: int) -> Unnumbered:

@@ -17,14 +17,14 @@ LANES_CHANNEL = "tocsin_lanes"
 
 _TIMING = """
 SELECT m.monitor_no, m.id::text, m.config_version, m.interval_s, m.check_from, m.location_ids,
-       m.enabled AND m.deleted_at IS NULL,
+       m.enabled AND m.deleted_at IS NULL AND m.type <> 'heartbeat',
        (SELECT array_agg(v.location) FROM votes v WHERE v.monitor_no = m.monitor_no AND v.slow)
   FROM monitors m
 """
 
 # Every monitor that is to be checked, a chunk at a time in the order of its number.
 _ACTIVE = f"""{_TIMING}
- WHERE m.monitor_no > %(after)s AND m.enabled AND m.deleted_at IS NULL
+ WHERE m.monitor_no > %(after)s AND m.enabled AND m.deleted_at IS NULL AND m.type <> 'heartbeat'
  ORDER BY m.monitor_no LIMIT %(limit)s
 """
 

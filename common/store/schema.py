@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.store.engine import Connection
 
 #: The newest revision in migrations/versions; a test holds the two together.
-REVISION = "0007"
+REVISION = "0013"
 
 _CURRENT = "SELECT version_num FROM alembic_version"
 

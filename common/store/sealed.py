@@ -10,7 +10,12 @@ from common.store.engine import Connection
 
 #: {table with a column `secrets`: what its owners' identities begin with}
 OWNERS: Mapping[str, str] = MappingProxyType(
-    {"channels": "channel", "idempotency_keys": "idempotency-key", "monitors": "monitor"}
+    {
+        "channels": "channel",
+        "heartbeats": "heartbeat",
+        "idempotency_keys": "idempotency-key",
+        "monitors": "monitor",
+    }
 )
 
 # The next rows with a secret, in order of ids. Locked, so that nobody writes a new secret between our read and write.

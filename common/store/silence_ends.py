@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from common.domain.matching import ANNOUNCING, Match
+from common.domain.matching import ANNOUNCING, HOLDING, Match
 from common.store import held_back
 from common.store.arrays import words
 from common.store.engine import Connection
@@ -32,7 +32,7 @@ SELECT 1 FROM silences WHERE id = %(silence)s AND settled_at IS NULL AND ends_at
 # Per incident and channel the newest announcement that it held back, unless the channel heard a newer one or another
 # silence holds a newer one back. What was let go, handed on or given up is not found again.
 _HELD_BACK = f"""
-SELECT n.id::text, n.incident_id::text, n.channel_id::text, n.route_id::text, n.group_key
+SELECT n.id::text, n.incident_id::text, n.channel_id::text, n.route_id::text, n.group_key, n.event_type
   FROM notifications n JOIN incidents i ON i.org_id = n.org_id AND i.id = n.incident_id
  WHERE n.silence_id = %(silence)s AND n.status = 'suppressed' AND n.reason = %(silenced)s
    AND n.event_type = ANY(%(announcing)s::text[]) AND i.status <> 'resolved'
@@ -83,6 +83,7 @@ def find(connection: Connection, silence: EndedSilence, *, limit: int) -> Found:
         {
             "silence": silence.id,
             "silenced": Match.SILENCED.value,
+            "holding": words(HOLDING),
             "announcing": words(ANNOUNCING),
             "limit": limit,
         },
@@ -91,9 +92,10 @@ def find(connection: Connection, silence: EndedSilence, *, limit: int) -> Found:
         return Found([], all=True)
     incidents = held_back.lock_incidents(connection, silence.org_id, {row[1] for row in rows})
     found = []
-    for id_, incident_id, channel_id, route_id, group_key in rows:
+    for id_, incident_id, channel_id, route_id, group_key, type_ in rows:
         if incident_id in incidents:
-            found.append(HeldBack(id_, channel_id, route_id, group_key, incidents[incident_id]))
+            incident = incidents[incident_id]
+            found.append(HeldBack(id_, channel_id, route_id, group_key, incident, incident_id, type_))
     return Found(found, all=len(found) == len(rows) < limit)
 
 

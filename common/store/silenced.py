@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from common.domain.matching import Match
+from common.domain.matching import Hold
 from common.domain.routing import labels_of
 from common.store.arrays import words
 from common.store.engine import Connection
@@ -41,9 +41,11 @@ SELECT id::text FROM silences
 # As if it had never been claimed; what was tried may have arrived, and that stays written.
 _SUPPRESS = """
 UPDATE notifications n
-   SET status = 'suppressed', reason = %(silenced)s, silence_id = u.silence_id, attempts = n.attempts - 1,
-       message_id = NULL, first_attempt_at = NULL, lease_token = NULL, leased_until = NULL
-  FROM unnest(%(ids)s::uuid[], %(silences)s::uuid[]) AS u(id, silence_id) WHERE n.id = u.id
+   SET status = 'suppressed', reason = u.reason, silence_id = u.silence_id, held_until = u.held_until,
+       attempts = n.attempts - 1, message_id = NULL, first_attempt_at = NULL, lease_token = NULL, leased_until = NULL
+  FROM unnest(%(ids)s::uuid[], %(silences)s::uuid[], %(reasons)s::text[], %(untils)s::timestamptz[])
+       AS u(id, silence_id, reason, held_until)
+ WHERE n.id = u.id
 """
 
 # What followed these in their own messages.
@@ -98,9 +100,15 @@ def hold(connection: Connection, silences: Collection[str], now: datetime) -> se
     return {row[0] for row in rows}
 
 
-def suppress(connection: Connection, silences: Mapping[str, str]) -> None:
-    """These claimed notifications are held back, {notification: silence}."""
-    parameters = {"ids": words(silences), "silences": words(silences.values()), "silenced": Match.SILENCED.value}
+def suppress(connection: Connection, held: Mapping[str, Hold], until: Mapping[str, datetime]) -> None:
+    """These claimed notifications are held back, {notification: by what}; `until` is when to look at them again."""
+    untils = [until[id_].isoformat() if id_ in until else None for id_ in held]
+    parameters = {
+        "ids": words(held),
+        "silences": words(hold.by for hold in held.values()),
+        "reasons": words(hold.reason for hold in held.values()),
+        "untils": words(untils),
+    }
     connection.exec_driver_sql(_SUPPRESS, parameters)
 
 

@@ -44,8 +44,8 @@ _SNAPSHOT = "SELECT pg_snapshot_xmax(s)::text, ARRAY(SELECT pg_snapshot_xip(s)):
 # was open then; some of each organization. Ranges of indexes, whatever else is stored and however long a transaction
 # stays open. The newest vote is that of state.status.
 _CHANGED = """
-SELECT o.id::text AS org_id, m.id::text AS id, m.enabled, m.deleted_at IS NOT NULL AS deleted, s.health, s.since,
-       s.open_incident::text AS incident_id, v.last_slot, v.last_verdict, v.latency_ms,
+SELECT o.id::text AS org_id, m.id::text AS id, m.enabled, m.deleted_at IS NOT NULL AS deleted, s.health, s.maintenance,
+       s.since, s.open_incident::text AS incident_id, v.last_slot, v.last_verdict, v.latency_ms,
        (SELECT w.reason FROM votes w WHERE w.monitor_no = m.monitor_no AND w.reason <> 0
          ORDER BY w.last_slot DESC LIMIT 1) AS reason,
        (s.changed_xid::text, m.changed_xid::text)::text AS mark

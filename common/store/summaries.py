@@ -12,7 +12,7 @@ from common.store.engine import Connection
 
 # Both look at the organization of the transaction; see the function. The first row is that of all monitors.
 _COUNT = """
-SELECT name, monitors, up, degraded, down, unknown, pending, paused, incidents
+SELECT name, monitors, up, degraded, down, unknown, pending, paused, incidents, maintenance
   FROM summarize_monitors(%(what)s, %(label_name)s, %(labels)s)
 """
 _UNRESOLVED = "SELECT count(*) FROM incidents WHERE org_id = %(org_id)s AND status <> 'resolved'"
@@ -40,6 +40,7 @@ class Counts:
     pending: int = 0
     paused: int = 0
     open_incidents: int = 0
+    maintenance: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))

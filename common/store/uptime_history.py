@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.clock import from_ms, to_ms
-from common.domain.accounting import HealthSince, History, Span, Times, Watch, account
+from common.domain.accounting import HealthSince, History, Span, Times, Watch, account, merged
 from common.domain.checks import Verdict
 from common.domain.health import Health
 from common.domain.histogram import collect
@@ -31,6 +31,15 @@ SELECT u.monitor_no, h.at, h.health
     UNION ALL
     (SELECT * FROM health_changes x WHERE x.monitor_no = u.monitor_no AND x.at > %(begin)s AND x.at < %(end)s)) h
  ORDER BY u.monitor_no, h.at, h.no
+"""
+
+# Spans of maintenance that reach into the window.
+_MAINTENANCE = """
+SELECT u.monitor_no, s.begins_at, s.ends_at
+  FROM unnest(%(monitors)s::int[]) AS u(monitor_no) CROSS JOIN LATERAL (
+    SELECT x.begins_at, x.ends_at FROM maintenance_spans x WHERE x.monitor_no = u.monitor_no OFFSET 0) s
+ WHERE s.begins_at < %(end)s AND s.ends_at > %(begin)s
+ ORDER BY u.monitor_no, s.begins_at
 """
 
 # One index range per monitor and location, in the partitions of at most the longest interval before.
@@ -85,7 +94,11 @@ def read(connection: Connection, monitors: Sequence[int], window: Span) -> dict[
 def complete(connection: Connection, watched: Mapping[int, Sequence[Watch]], window: Span) -> dict[int, Facts]:
     """The facts of monitors whose watches are known already, for this window or a longer one that ends with it."""
     healths = _healths(connection, list(watched), window)
-    facts = {number: Facts(History(found, healths.get(number, ()))) for number, found in watched.items()}
+    covered = _maintenance(connection, list(watched), window)
+    facts = {
+        number: Facts(History(found, healths.get(number, ()), covered.get(number, ())))
+        for number, found in watched.items()
+    }
     froms = {number: window[0] - _reach_ms(found, window[0]) + 1 for number, found in watched.items()}
     rows = connection.exec_driver_sql(
         _RESULTS,
@@ -116,6 +129,14 @@ def _healths(connection: Connection, monitors: Sequence[int], window: Span) -> d
     for number, at, health in connection.exec_driver_sql(_HEALTHS, keys):
         found.setdefault(number, []).append(HealthSince(to_ms(at), Health(health)))
     return found
+
+
+def _maintenance(connection: Connection, monitors: Sequence[int], window: Span) -> dict[int, list[Span]]:
+    keys = {"monitors": list(monitors), "begin": from_ms(window[0]), "end": from_ms(window[1])}
+    found: dict[int, list[Span]] = {}
+    for number, begins_at, ends_at in connection.exec_driver_sql(_MAINTENANCE, keys):
+        found.setdefault(number, []).append((to_ms(begins_at), to_ms(ends_at)))
+    return {number: merged(spans) for number, spans in found.items()}
 
 
 def _reach_ms(watched: Sequence[Watch], begin_ms: int) -> int:

@@ -19,7 +19,8 @@ _LED = "SELECT EXISTS (SELECT 1 FROM leases WHERE name = 'scheduler' AND expires
 _CHECKED = """
 WITH often AS (
   SELECT m.monitor_no, m.location_ids, (m.interval_s + 60) * interval '1 second' AS due_within FROM monitors m
-   WHERE m.enabled AND m.deleted_at IS NULL AND m.check_from < now() - (m.interval_s + 60) * interval '1 second'
+   WHERE m.enabled AND m.deleted_at IS NULL AND m.type <> 'heartbeat'
+     AND m.check_from < now() - (m.interval_s + 60) * interval '1 second'
    ORDER BY m.interval_s LIMIT 500
 )
 SELECT NOT EXISTS (SELECT 1 FROM often) OR EXISTS (

@@ -21,7 +21,10 @@ VoteKey = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class StoredVote:
-    """A vote as it was read. `config_floor`: results of an older configuration do not count; `state`: the monitor's."""
+    """A vote as it was read. `config_floor`: results of an older configuration do not count; `state`: the monitor's.
+
+    Pending for a flapping monitor, so that no vote agrees with it: every check asks whether it has calmed down.
+    """
 
     vote: Vote
     version: int
@@ -62,7 +65,7 @@ _REASONS = {reason.value: reason for reason in Reason}
 
 _COLUMNS = (
     "v.monitor_no, v.location, v.version, v.config_floor, v.slow, v.health, v.last_slot, v.not_up, v.down, v.up,"
-    " v.not_down, v.confirm_at, v.reason, v.latency_ms, s.health"
+    " v.not_down, v.confirm_at, v.reason, v.latency_ms, CASE WHEN s.flapping THEN 0 ELSE s.health END"
 )
 
 # The votes that a batch of results speaks to, without a lock.
@@ -104,7 +107,7 @@ RETURNING v.monitor_no, v.location
 # The states of monitors whose votes changed, locked in one order, with what an incident says about the monitor.
 _LOCK_STATES = """
 SELECT s.monitor_no, m.id::text, m.org_id::text, m.name, m.severity, s.health, s.incident_worst,
-       s.open_incident::text, s.last_resolved::text, s.since
+       s.open_incident::text, s.last_resolved::text, s.since, s.flapping, s.turns
   FROM monitor_states s JOIN monitors m USING (monitor_no)
  WHERE s.monitor_no = ANY(%(monitors)s)
  ORDER BY s.monitor_no
@@ -120,10 +123,11 @@ SELECT {_COLUMNS} FROM votes v JOIN monitor_states s USING (monitor_no) WHERE v.
 _SAVE_STATES = """
 UPDATE monitor_states s
    SET version = s.version + 1, health = u.health, incident_worst = u.worst, open_incident = u.open_incident,
-       last_resolved = u.last_resolved, since = CASE WHEN s.health = u.health THEN s.since ELSE u.at END
+       last_resolved = u.last_resolved, since = CASE WHEN s.health = u.health THEN s.since ELSE u.at END,
+       flapping = u.flapping, turns = u.turns::bigint[]
   FROM unnest(%(monitors)s::int[], %(healths)s::smallint[], %(worsts)s::smallint[], %(incidents)s::uuid[],
-              %(resolved)s::uuid[], %(ats)s::timestamptz[])
-       AS u(monitor_no, health, worst, open_incident, last_resolved, at)
+              %(resolved)s::uuid[], %(ats)s::timestamptz[], %(flapping)s::bool[], %(turns)s::text[])
+       AS u(monitor_no, health, worst, open_incident, last_resolved, at, flapping, turns)
  WHERE s.monitor_no = u.monitor_no
 """
 
@@ -210,7 +214,7 @@ def lock_states(connection: Connection, monitors: Sequence[int]) -> dict[int, Mo
             org_id=row[2],
             name=row[3],
             severity=row[4],
-            state=State(Health(row[5]), None if row[6] is None else Health(row[6])),
+            state=State(Health(row[5]), None if row[6] is None else Health(row[6]), row[10], tuple(row[11])),
             open_incident=row[7],
             last_resolved=row[8],
             since_ms=to_ms(row[9]),
@@ -249,6 +253,8 @@ def save_states(connection: Connection, updates: Sequence[StateUpdate]) -> None:
             "incidents": [u.open_incident for u in updates],
             "resolved": [u.last_resolved for u in updates],
             "ats": [from_ms(u.at_ms) for u in updates],
+            "flapping": [u.state.flapping for u in updates],
+            "turns": [integers(u.state.turns) for u in updates],
         },
     )
 

@@ -8,8 +8,11 @@ BEGIN
       EXECUTE format('CREATE ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS', r);
     EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
     END;
-    -- The login takes a role per transaction (SET LOCAL ROLE), so it has to be a member.
-    IF NOT pg_has_role(current_user, r, 'MEMBER') THEN
+    -- The login takes a role per transaction (SET LOCAL ROLE), so it has to be a member; since PostgreSQL 16 a login
+    -- without superuser's rights is a member of what it made, but may not take it before it says so.
+    IF NOT pg_has_role(
+      current_user, r, CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END
+    ) THEN
       EXECUTE format('GRANT %I TO %I', r, current_user);
     END IF;
   END LOOP;

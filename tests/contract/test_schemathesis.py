@@ -39,7 +39,7 @@ CHECKS = (
 )
 
 #: They send to whatever target was made up, or go on until somebody leaves: each has tests of its own.
-LEFT_OUT = ("test_channel", "probe_target", "open_stream")
+LEFT_OUT = ("test_channel", "probe_target", "probe_for_prometheus", "open_stream")
 
 
 @dataclass(frozen=True, slots=True)

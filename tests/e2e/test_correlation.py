@@ -147,7 +147,11 @@ def test_a_check_by_hand_leads_from_the_request_to_its_result(outage: Outage) ->
 def test_healthy_checks_have_no_lines(outage: Outage) -> None:
     for event in ("batch_dispatched", "batch_started", "timing_loaded"):
         assert lines(outage.stack, event) == []
-    up = [result for result in outage.api.items(f"/monitors/{outage.monitor_id}/results") if result["verdict"] == "up"]
+    # Lines are written after what they tell of is committed.
+    the_line(outage.stack, "check_requested", request_id=CHECKED)
+    the_line(outage.stack, "incident_changed", monitor_id=outage.monitor_id, change="resolved")
+    results = outage.api.items(f"/monitors/{outage.monitor_id}/results?limit=500")
+    up = [result for result in results if result["verdict"] == "up"]
     text = outage.stack.log.read_text()
     told = [result for result in up if result["trace_id"] in text]
     # Of all that went well: the one that resolved the incident and the one that was asked for.

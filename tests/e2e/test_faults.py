@@ -190,7 +190,7 @@ def test_postgres_killed_is_503_with_retry_after_and_never_a_false_2xx(watch: Wa
 def test_by_the_end_nothing_was_told_twice_and_nobody_waits(watch: Watch) -> None:
     ids = [hook.headers["webhook-id"] for hook in watch.hooks()]
     assert len(ids) == len(set(ids))
-    wait_for(lambda: not watch.api.items("/notifications?status=pending"), "settled", 5)
+    wait_for(lambda: not watch.api.items("/notifications?status=pending"), "settled")
     assert watch.api.items("/notifications?status=dead") == []
     time.sleep(1)
     assert len(watch.hooks()) == len(ids)

@@ -40,14 +40,13 @@ def test_thirty_outages_at_once_are_thirty_incidents_and_sixty_webhooks(watch: W
 
 
 @story
-def test_a_single_failure_is_no_outage(watch: Watch) -> None:
-    monitor = watch.monitor("flaky", interval_seconds=2, failure_threshold=3)
+def test_fewer_failures_than_the_threshold_are_no_outage(watch: Watch) -> None:
+    monitor = watch.monitor("flaky", interval_seconds=2, failure_threshold=10)
     watch.breaks("flaky")
     wait_for(lambda: watch.api.items(f"/monitors/{monitor}/results?verdict=down"), "a failed check")
     watch.mends("flaky")
-    downs = len(watch.api.items(f"/monitors/{monitor}/results?verdict=down"))
     wait_for(lambda: watch.api.items(f"/monitors/{monitor}/results")[0]["verdict"] == "up", "a good check")
-    assert downs < 3
+    assert 0 < len(watch.api.items(f"/monitors/{monitor}/results?verdict=down")) < 10
     assert watch.api.incidents(monitor) == []
 
 
@@ -61,7 +60,7 @@ def test_a_check_by_hand_is_stored_and_shown_but_never_votes(watch: Watch) -> No
         results = {result["trace_id"]: result for result in watch.api.items(f"/monitors/{monitor}/results")}
         return asked["check_id"] in results and results[asked["check_id"]]["verdict"] == "down"
 
-    wait_for(shown, "the result of the check by hand", 5)
+    wait_for(shown, "the result of the check by hand")
     assert watch.api.state(monitor)["status"] == "up"
     assert watch.api.incidents(monitor) == []
 
@@ -126,5 +125,5 @@ def test_by_the_end_nothing_was_told_twice_and_nothing_of_what_stayed_up(watch: 
     ids = [hook.headers["webhook-id"] for hook in watch.hooks()]
     assert len(ids) == len(set(ids))
     watch.assert_bystander_unharmed()
-    wait_for(lambda: not watch.api.items("/notifications?status=pending"), "settled", 5)
+    wait_for(lambda: not watch.api.items("/notifications?status=pending"), "settled")
     assert watch.api.items("/notifications?status=dead") == []

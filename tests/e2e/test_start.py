@@ -137,9 +137,9 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_start_goes_on_where_it_
 def test_sigterm_stops_all_in_order_with_checks_and_requests_under_way(stack: Stack, endpoint: Endpoint) -> None:
     api = stack.api()
     endpoint.paths["/hangs"] = hang
+    asked = sum(seen.path == "/hangs" for seen in endpoint.target.seen)  # before they are: checks are made at once
     for number in range(3):
         api.add_monitor(endpoint.url("/hangs"), name=f"hangs-{number}", interval_seconds=60, timeout_seconds=50.0)
-    asked = sum(seen.path == "/hangs" for seen in endpoint.target.seen)
     wait_for(lambda: sum(seen.path == "/hangs" for seen in endpoint.target.seen) >= asked + 3, "checks under way")
     said = stack.log.stat().st_size
     took = stack.stop(signal.SIGTERM, within_s=30)

@@ -319,7 +319,7 @@ def test_repeats_ends_and_looks_at_once_leave_one_open_incident_and_a_whole_time
     threads = [threading.Thread(target=loop, args=(work,)) for work in (repeat, repeat, look, look)]
     for thread in threads:
         thread.start()
-    time.sleep(2)
+    wait_until(lambda: errors or intake.seed.count("incidents") >= 20, 30, "enough of them to expire")
     stop.set()
     for thread in threads:
         thread.join(10)
@@ -327,7 +327,6 @@ def test_repeats_ends_and_looks_at_once_leave_one_open_incident_and_a_whole_time
     for events in intake.seed.run("SELECT array_agg(type ORDER BY version) FROM incident_events GROUP BY incident_id"):
         assert events[0] in (["opened"], ["opened", "resolved"])
     assert len(intake.open_now()) <= 1
-    assert intake.seed.count("incidents") >= 10, "hardly anything expired"
 
 
 def test_a_running_api_says_that_alerts_come_in(database_url: str, redis_url: str, seed: Seed) -> None:

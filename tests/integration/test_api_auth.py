@@ -319,6 +319,12 @@ BODIES: dict[str, Any] = {
     "test_routes": {"name": "x", "source": "x"},
     "create_silence": {"matchers": [{"label": "team", "op": "=", "value": "shop"}], "duration_seconds": 60},
     "change_silence": {"comment": "x"},
+    "create_maintenance": {
+        "name": "m",
+        "matchers": [{"label": "team", "op": "=", "value": "nobody"}],
+        "duration_seconds": 60,
+    },
+    "change_maintenance": {"comment": "x"},
     "create_incident": {"title": "x"},
     "change_incident": {"title": "x"},
     "acknowledge_incidents": {"filter": {}},
@@ -344,4 +350,5 @@ def test_routes_without_a_permission_are_these_and_no_others() -> None:
         # Their key stands in the path, in the body or in Basic: they look at it themselves.
         "alertmanager_webhook", "alertmanager_webhook_by_key", "alertmanager_alerts", "alertmanager_alerts_by_key",
         "pagerduty_enqueue",
+        "ping", "ping_action", "post_ping", "post_ping_action", "push", "post_push",
     }  # fmt: skip

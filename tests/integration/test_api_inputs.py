@@ -222,6 +222,7 @@ def test_no_body_however_evil_makes_a_server_error(world: World) -> None:
     route = {"name": "r", "channel_ids": [ids["channel_id"]]}
     ids["route_id"] = world.alice.post("/v1/routes", json=route).get_json()["id"]
     ids["silence_id"] = world.alice.post("/v1/silences", json=BODIES["create_silence"]).get_json()["id"]
+    ids["maintenance_id"] = world.alice.post("/v1/maintenance", json=BODIES["create_maintenance"]).get_json()["id"]
     ids |= {"organization_id": world.org_b, "user_id": world.users["bob"], "name": NOTIFY_QUEUE}
     operator = world.operator()
     for route in ROUTES:

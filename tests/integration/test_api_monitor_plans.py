@@ -294,6 +294,9 @@ def test_secrets_are_compared_kept_and_never_shown(world: World) -> None:
     renamed = apply(world.alice, with_header({"secret": None}, name="Renamed"))
     assert renamed.get_json()["summary"] == summary(update=1)
     assert plan(world.alice, with_header({"secret": CANARY}, name="Renamed"))["summary"] == summary(unchanged=1)
+    patched = {"http": {"headers": {"Authorization": {"secret": None}}}}
+    assert world.alice.patch(f"/v1/monitors/{by_key(world, 'a')['id']}", json=patched).status_code == 200
+    assert plan(world.alice, with_header({"secret": CANARY}, name="Renamed"))["summary"] == summary(unchanged=1)
     shown = [json.dumps(other), renamed.text, export(world.alice).decode(), repr(world.rows("SELECT * FROM audit_log"))]
     assert all(CANARY not in text for text in shown)
     # None is stored under that name, nor for a new monitor; and a stored one does not go to another origin.

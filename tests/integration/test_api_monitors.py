@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
+
+import pytest
 
 from common.broker import decode_batch, queue_name
 from common.clock import from_ms
 from common.domain.checks import Kind, Lane
 from common.domain.traces import check_id
-from common.store.engine import Listener
+from common.store import monitor_sets
+from common.store.engine import Connection, Listener
 from common.vault import Vault
 from tests import api_cast
 from tests.api_cast import MONITOR, World
+from tests.statements import counted
 
 world = api_cast.world
 
@@ -394,6 +400,57 @@ def test_a_parent_must_be_ours_and_not_below(world: World) -> None:
     for path, parent in ((top["id"], child["id"]), (top["id"], top["id"]), (child["id"], foreign["id"])):
         refused = world.alice.patch(f"/v1/monitors/{path}", json={"parent_id": parent})
         assert (refused.status_code, refused.get_json()["details"][0]["field"]) == (400, "parent_id")
+
+
+def meeting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has read what stands above a monitor waits for a second one who has; alone, not for long."""
+    both, ancestry = threading.Barrier(2), monitor_sets.ancestry
+
+    def read(connection: Connection, **keys: Any) -> dict[str, str | None]:
+        found = ancestry(connection, **keys)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(1)
+        return found
+
+    monkeypatch.setattr(monitor_sets, "ancestry", read)
+
+
+@pytest.mark.parametrize("way", ["patch", "put", "apply"])
+def test_two_changes_at_once_make_no_loop_of_parents(world: World, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    ids = [world.alice.make_monitor(key=key)["id"] for key in ("a", "b")]
+    wanted = [{**MONITOR, "key": key, "parent_id": above} for key, above in zip("ab", reversed(ids), strict=True)]
+    plans = [world.alice.post("/v1/monitors/plan", json={"monitors": [one]}).get_json() for one in wanted]
+    meeting(monkeypatch)
+
+    def change(which: int) -> int:
+        body: dict[str, Any] = wanted[which]
+        method, path = {
+            "patch": ("PATCH", f"/v1/monitors/{ids[which]}"),
+            "put": ("PUT", f"/v1/monitors/by-key/{body['key']}"),
+            "apply": ("POST", "/v1/monitors/apply"),
+        }[way]
+        if way == "apply":
+            body = {"monitors": [body], "fingerprint": plans[which]["fingerprint"]}
+        client = world.client.application.test_client()
+        return client.open(path, method=method, json=body, headers=world.alice.headers).status_code
+
+    with ThreadPoolExecutor(2) as threads:
+        codes = sorted(threads.map(change, range(2)))
+    assert codes == [200, 400], codes
+    assert world.rows("SELECT count(parent_id) AS parents FROM monitors") == [{"parents": 1}]
+
+
+def test_only_another_parent_of_a_monitor_that_is_there_waits_for_others(world: World) -> None:
+    top = world.alice.make_monitor()
+    child = world.alice.make_monitor(key="a", parent_id=top["id"])
+    with counted(world.services.database) as sent:
+        world.alice.patch(f"/v1/monitors/{child['id']}", json={"name": "Renamed"})
+        world.alice.put("/v1/monitors/by-key/a", json={**MONITOR, "parent_id": top["id"]})
+        world.alice.make_monitor(parent_id=child["id"])
+    assert [statement for statement in sent if "/parents" in statement] == []
+    with counted(world.services.database) as sent:
+        world.alice.patch(f"/v1/monitors/{top['id']}", json={"parent_id": world.alice.make_monitor()["id"]})
+    assert len([statement for statement in sent if "/parents" in statement]) == 1
 
 
 def test_pages_hold_everything_once_even_while_rows_are_added(world: World) -> None:

@@ -236,6 +236,9 @@ def test_a_series_shows_uptime_latency_and_coverage_by_step(world: World) -> Non
         well = [latency for verdict, latency in seen if verdict != 3]
         assert columns["up"][step] == pytest.approx(len(well) / len(seen), abs=1e-4)
         assert columns["coverage"][step] == pytest.approx(len(seen) / len(inside), abs=1e-4)
+        if not well:
+            assert columns["p50"][step] is columns["p95"][step] is None
+            continue
         assert columns["p50"][step] == pytest.approx(median(well))
         assert median(well) <= columns["p95"][step] <= max(well)
 

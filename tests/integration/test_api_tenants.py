@@ -21,6 +21,7 @@ def furnish(world: World) -> dict[str, str]:
     key = world.alice.post("/v1/api-keys", json={"name": "ci"}).get_json()
     route = world.alice.post("/v1/routes", json={"name": "r", "channel_ids": [channel["id"]]}).get_json()
     silence = world.alice.post("/v1/silences", json=BODIES["create_silence"]).get_json()
+    window = world.alice.post("/v1/maintenance", json=BODIES["create_maintenance"]).get_json()
     (row,) = world.rows("SELECT monitor_no, location_ids, created_at FROM monitors")
     at_ms = int(row["created_at"].timestamp() * 1000)
     add_result(world, row["monitor_no"], row["location_ids"][0], at_ms, verdict=3)
@@ -32,12 +33,15 @@ def furnish(world: World) -> dict[str, str]:
         "api_key_id": key["id"],
         "route_id": route["id"],
         "silence_id": silence["id"],
+        "maintenance_id": window["id"],
     }
 
 
 def test_every_route_answers_404_to_an_id_of_another_organization(world: World) -> None:
     ids = furnish(world)
-    sql = "SELECT * FROM monitors, channels, incidents, api_keys, incident_events, routes, silences"
+    sql = (
+        "SELECT * FROM monitors, channels, incidents, api_keys, incident_events, routes, silences, maintenance_windows"
+    )
     before = world.rows(sql)
     walked = set()
     for route in ROUTES:
@@ -69,6 +73,7 @@ def test_lists_and_filters_show_nothing_of_others(world: World) -> None:
         "/v1/api-keys",
         "/v1/routes",
         "/v1/silences",
+        "/v1/maintenance",
         f"/v1/incidents?monitor_id={ids['monitor_id']}",
         f"/v1/notifications?incident_id={ids['incident_id']}",
         f"/v1/notifications?channel_id={ids['channel_id']}",
@@ -95,6 +100,7 @@ TENANT_TABLES = (
     "organizations", "users", "memberships", "api_keys", "refresh_tokens", "monitors", "monitor_states", "votes",
     "results", "result_details", "incidents", "incident_events", "outbox", "channels", "notifications",
     "delivery_attempts", "routes", "silences",
+    "maintenance_windows",
 )  # fmt: skip
 
 
@@ -125,6 +131,7 @@ def test_row_level_security_refuses_to_write_into_another_organization(world: Wo
         ("UPDATE channels SET name = 'x' WHERE id = %(id)s", {"id": ids["channel_id"]}),
         ("UPDATE routes SET name = 'x' WHERE id = %(id)s", {"id": ids["route_id"]}),
         ("UPDATE silences SET comment = 'x' WHERE id = %(id)s", {"id": ids["silence_id"]}),
+        ("UPDATE maintenance_windows SET comment = 'x' WHERE id = %(id)s", {"id": ids["maintenance_id"]}),
     ]
     for sql, parameters in writes:
         with world.databases.api.begin(world.org_b) as connection:

@@ -33,6 +33,10 @@ def silence(world: World) -> str:
     return str(world.alice.post("/v1/silences", json=body).get_json()["id"])
 
 
+def window(world: World) -> str:
+    return str(world.alice.post("/v1/maintenance", json=MAINTENANCE).get_json()["id"])
+
+
 def route(world: World) -> str:
     body = {"name": "r", "channel_ids": [world.alice.make_channel()["id"]]}
     return str(world.alice.post("/v1/routes", json=body).get_json()["id"])
@@ -56,6 +60,10 @@ def planned(world: World) -> str:
 
 def channel(world: World) -> str:
     return str(world.alice.make_channel()["id"])
+
+
+def heartbeat(world: World) -> str:
+    return str(world.alice.make_monitor(type="heartbeat", target="")["id"])
 
 
 def paused(world: World) -> str:
@@ -108,6 +116,7 @@ def made_by(answer: dict[str, Any]) -> str:
     return str(answer["id"] if "id" in answer else answer["results"][0]["monitor"]["id"])
 
 
+MAINTENANCE = {"name": "m", "matchers": [{"label": "team", "op": "=", "value": "shop"}], "duration_seconds": 60}
 SILENCE = {"matchers": [{"label": "team", "op": "=", "value": "shop"}], "duration_seconds": 60}
 PASSWORDS = {"current": PASSWORD, "new": "another correct horse"}
 
@@ -123,6 +132,7 @@ CHANGES = {
     "pause_monitors": Change("monitor", lambda id_: {"ids": [id_]}, monitor),
     "resume_monitors": Change("monitor", lambda id_: {"ids": [id_]}, paused),
     "apply_monitors": Change("monitor", {"monitors": [{**MONITOR, "key": "planned", "name": "Renamed"}]}, planned),
+    "renew_heartbeat": Change("monitor", None, heartbeat),
     "create_channel": Change("channel", CHANNEL),
     "change_channel": Change("channel", {"name": "Renamed"}, channel),
     "delete_channel": Change("channel", None, channel),
@@ -137,6 +147,10 @@ CHANGES = {
     "create_silence": Change("silence", SILENCE),
     "change_silence": Change("silence", {"comment": "longer than thought"}, silence),
     "delete_silence": Change("silence", None, silence),
+    "create_maintenance": Change("maintenance", MAINTENANCE),
+    "change_maintenance": Change("maintenance", {"comment": "longer than thought"}, window),
+    "end_maintenance": Change("maintenance", None, window, noted=True),
+    "delete_maintenance": Change("maintenance", None, window),
     "create_invite": Change("invite", {"email": "emil@example.com"}),
     "delete_invite": Change("invite", None, invite),
     "redeliver_notification": Change("notification", None, dead),

@@ -28,6 +28,8 @@ COMMANDS = (
     ("monitors", "pause", "x"), ("monitors", "resume", "x"), ("monitors", "rm", "x", "--yes"), ("incidents", "ls"),
     ("incidents", "show", "x"), ("incidents", "ack", "x"), ("incidents", "resolve", "x"),
     ("incidents", "comment", "x", "looking"), ("notifications", "ls"), ("notifications", "redeliver", "--dead"),
+    ("maintenance", "ls"), ("maintenance", "add", "x", "--for", "1h", "--match", "team=shop"),
+    ("maintenance", "end", "x"), ("maintenance", "rm", "x", "--yes"),
     ("check", "http://192.0.2.7/"), ("plan", "-f", "-"), ("apply", "-f", "-", "--yes"), ("export",),
 )  # fmt: skip
 EMPTY = "monitors: []\n"
@@ -405,6 +407,49 @@ monitors:
 """
 
 
+def test_maintenance_from_adding_to_removing(tocsin: Shell) -> None:
+    tocsin("monitors", "add", "http://192.0.2.7/", "--name", "Shop", "--key", "shop")
+    made = tocsin.json(
+        "maintenance", "add", "upgrade", "--for", "1h30m", "--monitor", "shop", "--match", "team=~s.*", "-m", "x"
+    )
+    assert (made["type"], made["state"], made["until_healthy"]) == ("once", "active", False)
+    assert (made["matchers"], len(made["monitor_ids"])) == ([{"label": "team", "op": "=~", "value": "s.*"}], 1)
+    assert "maintenance" in tocsin("monitors", "ls").stdout
+    assert len(tocsin.json("monitors", "ls", "--state", "maintenance")) == 1
+    weekly = ("--days", "sat,sun", "--time", "02:00", "--zone", "Europe/Berlin", "--until-healthy")
+    assert tocsin.json("maintenance", "add", "backups", "--for", "45m", "--match", "tier!=1", *weekly)["days"] == [
+        "sat",
+        "sun",
+    ]
+    assert (
+        tocsin.json("maintenance", "add", "patch", "--for", "1h", "--match", "a=b", "--cron", "0 2 * * 6")["cron"]
+        == "0 2 * * 6"
+    )
+    listed = tocsin("maintenance", "ls").stdout
+    assert all(
+        text in listed for text in ("upgrade", "sat,sun 02:00 Europe/Berlin for 45m", "0 2 * * 6", "tier!=1", "1 named")
+    )
+    assert "on until" in listed
+    ended = tocsin("maintenance", "end", "upgrade")
+    assert (ended.returncode, "does not come again" in ended.stdout) == (0, True)
+    assert [one["name"] for one in tocsin.json("maintenance", "ls", "--state", "ended")] == ["upgrade"]
+    assert tocsin("maintenance", "end", "backups").returncode != 0  # it is not on
+    assert tocsin("maintenance", "rm", "backups", "patch", "--yes").returncode == 0
+    assert tocsin("maintenance", "ls").stdout == ""
+    for words, said in (
+        (("x", "--for", "1h"), "--monitor or --match"),
+        (("x", "--for", "soon", "--match", "a=b"), "no duration"),
+        (("x", "--for", "1h", "--match", "a"), "no matcher"),
+        (("x", "--for", "1h", "--match", "a=b", "--days", "mon"), "go together"),
+        (("x", "--for", "1h", "--match", "a=b", "--zone", "UTC"), "--days or --cron"),
+        (("x", "--for", "1h", "--match", "a=b", "--cron", "x", "--at", "y"), "one of"),
+        (("x", "--for", "1h", "--match", "a=b", "--cron", "x"), "five fields"),
+        (("x", "--for", "1h", "--monitor", "nobody"), "there is no monitor"),
+    ):
+        done = tocsin("maintenance", "add", *words)
+        assert done.returncode != 0 and said in done.stderr, (words, done.stderr)
+
+
 def test_a_file_is_planned_applied_and_exported_to_the_same_bytes(tocsin: Shell, tmp_path: Path) -> None:
     file = tmp_path / "monitors.yaml"
     file.write_text(FILE)
@@ -458,7 +503,7 @@ def test_help_is_there_for_everything(alone: Shell) -> None:
     overview = alone("--help").stdout
     for words in COMMANDS:
         assert words[0] in overview
-        path = words[:2] if words[0] in ("monitors", "incidents", "notifications") else words[:1]
+        path = words[:2] if words[0] in ("monitors", "incidents", "notifications", "maintenance") else words[:1]
         shown = alone(*path, "--help")
         assert shown.returncode == 0
         assert "--json" in shown.stdout, path

@@ -44,6 +44,7 @@ CREATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "create_invite": ({"email": "dora@example.com", "role": "viewer"}, "invites"),
     "create_organization": ({"name": "C"}, "organizations"),
     "create_silence": ({"matchers": MATCHERS, "duration_seconds": 60}, "silences"),
+    "create_maintenance": ({"name": "m", "matchers": MATCHERS, "duration_seconds": 60}, "maintenance_windows"),
     "create_route": ({"name": "r", "channel_ids": []}, "routes"),
     "create_incident": ({"title": "by hand", "severity": "error"}, "incidents"),
     "comment_incident": ({"body": "looking"}, "incident_events"),

@@ -16,7 +16,7 @@ from common.store import incident_changes, incidents, incidents_read
 from common.store.engine import Connection, Database, DatabaseRole
 from common.store.incidents import Alteration, Deed, Opening
 from tests.conftest import Databases
-from tests.stack import Seed
+from tests.stack import Seed, wait_until
 
 CROWD = 8
 KEYS = [f"disk-{number:03}" for number in range(20)]
@@ -240,3 +240,30 @@ def test_resolving_by_hand_while_checks_are_written_never_deadlocks(seed: Seed, 
     state = seed.run("SELECT health, incident_worst, open_incident, last_resolved::text FROM monitor_states")
     assert state == [(3, None, None, incident)]
     assert seed.run("SELECT health, down, not_up, confirm_at FROM votes") == [(4, 0, 0, None)]  # released
+
+
+def test_who_changes_many_at_once_locks_them_in_one_order(databases: Databases, seed: Seed, database_url: str) -> None:
+    """Two who change the same ones in different orders wait for each other at the first, and never in a circle."""
+    first, last = sorted(open_one(databases, opening(seed, key)) for key in KEYS[:2])
+    backwards = [Alteration(id_, EventType.EASED, utc_now(), "c") for id_ in (last, first)]
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ 'backwards' AND wait_event_type = 'Lock'"
+
+    def change() -> None:
+        database = Database(database_url, DatabaseRole.WORKER, application="backwards", pool_size=1)
+        with database.begin() as connection:
+            # The plan that takes them one by one, as they are given.
+            connection.exec_driver_sql(
+                "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off"
+            )
+            incidents.alter_all(connection, backwards)
+        database.dispose()
+
+    thread = threading.Thread(target=change)
+    with databases.worker.begin() as stranger:
+        stranger.exec_driver_sql("SELECT 1 FROM incidents WHERE id = %(id)s FOR UPDATE", {"id": last})
+        thread.start()
+        wait_until(lambda: seed.run(waits) == [(1,)], 10, "it to wait for the last one")
+        free = "SELECT id::text FROM incidents WHERE id = ANY(%s::uuid[]) FOR UPDATE SKIP LOCKED"
+        assert seed.run(free, [first, last]) == [], "it waits for the last one without having the first"
+    thread.join(10)
+    assert [timeline(seed, id_)[-1] for id_ in (first, last)] == [(2, "eased")] * 2

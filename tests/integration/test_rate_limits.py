@@ -158,7 +158,8 @@ def test_every_way_in_is_limited_by_address() -> None:
     for route in ROUTES:
         if route.permission is None and route.path.startswith("/v1/"):
             assert route.limit == "auth", route.operation_id
-        if route.writes:
+        if route.writes and route.operation_id not in ("post_ping", "post_ping_action", "post_push"):
+            # Of pings only those with an unknown secret are counted (test_heartbeats_pings).
             assert route.limit, route.operation_id
 
 
@@ -234,18 +235,30 @@ def through(world: World, proxy: Proxy, **settings: Any) -> World:
     return under(world, redis_url=SecretStr(f"redis://127.0.0.1:{proxy.port}/0"), **settings)
 
 
-def test_a_redis_that_hangs_costs_a_tenth_of_a_second_now_and_then(world: World, proxy: Proxy) -> None:
-    limited = through(world, proxy, rate_limit_writes=1_000)
-    assert limited.alice.post("/v1/monitors", json={}).status_code == 400
-    proxy.mode(BLACKHOLE)
+def rounds(person: Person, count: int = 40) -> list[float]:
+    """What each of so many rounds took, shortest first: one request that is not limited, one that is (seconds)."""
     took = []
-    for _ in range(40):
+    for _ in range(count):
         began = time.monotonic()
-        assert limited.alice.get("/livez").status_code == 200
-        assert limited.alice.post("/v1/monitors", json={}).status_code == 400
+        assert person.get("/livez").status_code == 200
+        assert person.post("/v1/monitors", json={}).status_code == 400
         took.append(time.monotonic() - began)
-    assert max(took) < 0.4
-    assert sorted(took)[20] < 0.05
+    return sorted(took)
+
+
+def test_a_redis_that_hangs_costs_a_tenth_of_a_second_now_and_then(world: World, proxy: Proxy) -> None:
+    """Beside what the same costs while it answers; a machine that is busy for a moment gets another try."""
+    limited = through(world, proxy, rate_limit_writes=1_000)
+    measured = []
+    for _ in range(3):
+        proxy.mode(PASS)
+        well = rounds(limited.alice)
+        proxy.mode(BLACKHOLE)
+        hanging = rounds(limited.alice)
+        measured.append((well[-1], hanging[-1], well[20], hanging[20]))
+        if hanging[-1] < well[-1] + 0.4 and hanging[20] < well[20] + 0.04:
+            return
+    pytest.fail(f"longest and median round, while it answers and while it hangs: {measured}")
 
 
 def test_while_redis_comes_and_goes_nobody_gets_more_than_twice_the_limit(world: World, proxy: Proxy) -> None:

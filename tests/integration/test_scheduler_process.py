@@ -68,6 +68,7 @@ def test_a_killed_leader_is_replaced_in_seven_seconds_and_no_slot_is_dispatched_
         ours = slots(queue, number)
         assert len(ours) - len(set(ours)) <= 1
     # What was passed over is said, not made up for.
+    standby.wait_for("slots_passed_over")
     assert sum(line["slots"] for line in standby.logged("slots_passed_over")) > 0
 
 
@@ -125,10 +126,13 @@ def test_the_leader_follows_every_change_of_a_monitor(seed: Seed, roles: Roles, 
     assert [check.config_version for check in queue.waiting()][1:4] == [2, 2, 2]
 
     seed.run("UPDATE monitors SET deleted_at = now() WHERE monitor_no = %s", number)
-    time.sleep(0.8)
-    before = len(queue.waiting())
-    time.sleep(1.2)
-    assert len(queue.waiting()) == before
+
+    def quiet() -> bool:
+        before = len(queue.waiting())
+        time.sleep(1.5)
+        return len(queue.waiting()) == before
+
+    wait_until(quiet, 10, "no further check of what is deleted")
     assert_no_slot_twice(queue)
 
 

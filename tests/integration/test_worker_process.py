@@ -125,7 +125,7 @@ def test_garbage_is_set_aside_and_the_queue_goes_on(seed: Seed, roles: Roles, qu
 
     wait_until(lambda: seed.count("results") == 1, 5, "the good message behind the garbage")
     wait_until(lambda: queue.set_aside() == len(garbage) + 3, 5, "all garbage being set aside")
-    assert queue.held() == 0
+    wait_until(lambda: queue.held() == 0, 5, "the good message being acknowledged")
     assert worker.alive
     assert not worker.logged("raw")  # no traceback on stderr
     queue.push([scheduled(number, now + 1)])
@@ -144,11 +144,14 @@ def test_a_check_that_fails_inside_us_is_unknown_and_harms_no_other(
     wait_until(lambda: not queue.waiting() and not queue.held(), 5, "the message done at once, with no second try")
     assert [(no, verdict) for no, _, verdict, _ in seed.results()] == [(future, UNKNOWN), *((no, UP) for no in others)]
     assert seed.count("incidents") == 0 and not queue.set_aside()
+    worker.wait_for("probe_failed")
     assert len(worker.logged("probe_failed")) == 1
     assert sum(target.url(path).endswith(r.path) for r in target.received for path in ("/up", "/slow")) == 2
 
 
 def test_what_a_killed_worker_held_is_made_up_by_another(seed: Seed, roles: Roles, queue: Queue, target: Sink) -> None:
+    # Longer than a busy machine needs to kill it, shorter than what moves to the slow lane.
+    target.default["/slow"] = Answer(wait_s=1.7)
     numbers = seed.monitors([target.url("/slow")] * 20, interval_s=60)
     victim = roles.worker()
     now = seed.now_ms()
@@ -171,7 +174,7 @@ def test_what_a_killed_worker_held_is_made_up_by_another(seed: Seed, roles: Role
 def test_a_target_that_hung_up_while_we_stood_still_is_not_called_down(
     seed: Seed, roles: Roles, queue: Queue, target: Sink
 ) -> None:
-    target.default["/impatient"] = Answer(wait_s=1.0, reset=True)
+    target.default["/impatient"] = Answer(wait_s=1.7, reset=True)
     numbers = seed.monitors([target.url("/impatient")] * 5)
     worker = roles.worker()
     slot = seed.now_ms()
@@ -204,7 +207,7 @@ def test_a_worker_that_is_asked_to_stop_finishes_what_it_probes_and_takes_nothin
     time.sleep(0.9)
     queue.push([scheduled(up, now)])
 
-    assert worker.process.wait(10) == 0
+    assert worker.wait(10) == 0
     assert [(no, verdict) for no, _, verdict, _ in seed.results()] == [(slow, UP)]
     assert worker.logged("worker_stopped")[0]["uncommitted"] == 0
     # Nothing that it could not do any more stayed in its memory meanwhile.

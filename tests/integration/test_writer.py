@@ -23,6 +23,7 @@ from common.store.incidents import Deed
 from tests.conftest import Databases
 from tests.stack import Seed
 from worker.judge import Judged
+from worker.signs import Tally
 from worker.writer import FLUSH_SIZE, Ticket, Writer
 
 U, G, D, N = Verdict.UP, Verdict.DEGRADED, Verdict.DOWN, Verdict.UNKNOWN
@@ -149,6 +150,20 @@ def test_a_flush_stores_everything_and_settles_its_batches(bench: Bench) -> None
     assert all(bench.settled(ticket) for ticket in tickets)
     assert bench.slots(number) == [1, 2, 3]
     assert bench.vote(number)[:2] == (Health.UP, 3)
+
+
+def test_what_a_heartbeat_says_does_not_show_that_its_location_sees(bench: Bench) -> None:
+    seen = Tally(lambda: 7.0)
+    writer = Writer(bench.databases.worker, bench.loop, sleep=lambda _s: None, tally=seen)
+    number, heartbeat = bench.monitor(), bench.monitor()
+    bench.configs[heartbeat] = replace(bench.configs[heartbeat], type="heartbeat")
+    bench.submit([bench.judged(heartbeat, slot, verdict) for slot, verdict in ((1, U), (2, D))], writer)
+    bench.drain(writer)
+    assert bench.slots(heartbeat) == [1, 2]
+    assert (seen.results, seen.saw, seen.judged_at) == (0, 0, None)
+    bench.submit([bench.judged(number, 1, U), bench.judged(heartbeat, 3, U)], writer)
+    bench.drain(writer)
+    assert (seen.results, seen.saw, seen.judged_at) == (1, 1, 7.0)
 
 
 def test_an_outage_is_one_incident_with_its_outbox_row_and_its_state(bench: Bench) -> None:

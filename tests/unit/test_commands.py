@@ -75,7 +75,7 @@ def _bomb() -> str:
         ("monitors: [{a: !!float .nan}]", "monitors.0.a: nan cannot be sent"),
         ("monitors: &a\n- x: *a", "aliases unfold into too much"),
         (_bomb(), "aliases unfold into too much"),
-        ("[" * 100_000 + "]" * 100_000, "nested more than 64 deep"),
+        ("[" * 20_000 + "]" * 20_000, "nested more than 64 deep"),
         (b"\xff\xfe\x00", "not UTF-8"),
         (b"monitors: [\x00]", "not YAML"),
         (b" " * (21 * 1024 * 1024), "larger than"),

@@ -49,11 +49,19 @@ class Bench:
         monkeypatch.setattr(dispatch, "enqueue_checks", self._enqueue)
 
     def _enqueue(
-        self, _broker: None, lane: Lane, location: str, checks: Sequence[Check], *, batch_id: str, epoch: int
+        self,
+        _broker: None,
+        lane: Lane,
+        location: str,
+        checks: Sequence[Check],
+        *,
+        batch_id: str,
+        epoch: int,
+        sent_ms: int,
     ) -> int:
         if self.away:
             raise Unavailable("The queue cannot be reached.")
-        self.sent.append((lane, location, Batch(batch_id, epoch, tuple(checks))))
+        self.sent.append((lane, location, Batch(batch_id, epoch, tuple(checks), sent_ms)))
         return 1
 
     def lead(self, since_ms: int | None = None) -> None:

@@ -54,7 +54,8 @@ TABLE = [
     ("64:ff9b:1::a9fe:a9fe", Denial.METADATA, Denial.METADATA),  # local NAT64, address in the tail
     ("64:ff9b:1:a9fe:a9:fe00::", Denial.METADATA, Denial.METADATA),  # local NAT64, RFC 6052 for /48
     ("64:ff9b:1::808:808", None, Denial.RESERVED),  # local-use prefix: not for strangers
-    ("2002:7f00:1::", None, Denial.LOOPBACK),  # 6to4: `is_global` says yes
+    ("2002:7f00:1::", None, Denial.RESERVED),  # 6to4: `is_global` said yes until Python 3.13
+    ("2002:808:808::1", None, Denial.RESERVED),
     ("2002:a9fe:a9fe::1", Denial.METADATA, Denial.METADATA),
     ("2001:0:4136:e378:8000:63bf:5601:5601", Denial.METADATA, Denial.METADATA),  # Teredo, client 169.254.169.254
     ("8.8.8.8", None, None),
@@ -88,7 +89,7 @@ SPELLINGS = [
     ("①②⑦.0.0.1", "127.0.0.1"),  # circled digits
     ("0xA9FEA9FE", "169.254.169.254"),
     ("0", "0.0.0.0"),
-    ("[::ffff:7f00:1]", "::ffff:7f00:1"),
+    ("[::ffff:7f00:1]", str(ipaddress.ip_address("::ffff:7f00:1"))),  # Python 3.13 writes the end as IPv4
     ("[0:0:0:0:0:0:0:1]", "::1"),
 ]
 

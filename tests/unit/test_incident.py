@@ -95,7 +95,7 @@ def test_degraded_opens_with_the_milder_of_the_monitors_severity_and_warning() -
 
 
 def test_people_hear_of_everything_but_notes_and_easing() -> None:
-    silent = {EventType.COMMENTED, EventType.EASED, EventType.UPDATED, EventType.ASSIGNED}
+    silent = {EventType.COMMENTED, EventType.EASED, EventType.UPDATED, EventType.ASSIGNED, EventType.HELD_BACK}
     assert set(EventType) - ANNOUNCED == silent
     assert set(TOLD_AS) <= ANNOUNCED
     assert set(TOLD_AS.values()) <= ANNOUNCED - set(TOLD_AS)

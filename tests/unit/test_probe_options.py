@@ -26,6 +26,7 @@ TARGETS = {
     "smtp": "mail.example",
     "postgres": "db.example",
     "redis": "cache.example:6380",
+    "heartbeat": "",
 }
 
 
@@ -41,7 +42,7 @@ def wrong_fields(*args: Any, **fields: Any) -> list[str]:
 
 
 def test_every_type_has_options_on_both_sides_and_needs_none() -> None:
-    assert set(OPTIONS) == set(OPTIONS_IN) == set(TYPES) == set(TARGETS)
+    assert set(OPTIONS) == set(OPTIONS_IN) == {*TYPES, "heartbeat"} == set(TARGETS)
     for type_, kind in OPTIONS.items():
         settings = to_settings(checked(type_), (1,), {})
         assert settings.options == ({} if type_ != "http" else settings.options)

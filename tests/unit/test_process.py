@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from common import log, telemetry
-from common.domain.errors import SettingsError, Unavailable
+from common.domain.errors import Contended, SettingsError, Unavailable
 from common.process import _BACKOFF_S, main, require_urls, run_steps, start_loop
 from common.settings import load_settings
 
@@ -105,6 +105,18 @@ def test_an_absence_that_follows_another_failure_is_still_told() -> None:
     with logged() as lines:
         run_steps("loop", Script(stop, ValueError(), Unavailable("gone"), True), stop, idle_s=0)
     assert [line["event"] for line in lines] == ["loop_step_failed", "dependency_away", "loop_recovered"]
+
+
+def test_a_transaction_that_lost_is_tried_again_and_nothing_is_said_to_be_away() -> None:
+    stop = Stop()
+    lost = Contended("The database is busy with a conflicting change.")
+    counter = telemetry.LOOP_ERRORS.labels("lost")
+    with logged() as lines:
+        run_steps("lost", Script(stop, lost, lost, True, lost, Unavailable("gone"), True), stop, idle_s=0)
+    assert [line["event"] for line in lines] == ["dependency_away", "loop_recovered"]
+    assert lines[0]["error"] == "gone"
+    assert stop.waits == [*_BACKOFF_S[:2], *_BACKOFF_S[:2]]
+    assert counter._value.get() == 0
 
 
 def test_the_warning_names_the_cause() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from api import pagination, parsing
+from api.monitor_batches import check
 from api.monitor_documents import keep_secrets, to_settings
 from api.permissions import PERMISSIONS, PERSONAL, ROLES, allows, covers, permissions_of
+from api.schemas_bulk import PlanIn
 from api.schemas_monitors import MonitorIn
 from common.clock import from_ms
 from common.domain.errors import ValidationFailed
@@ -102,3 +105,16 @@ def test_the_id_of_a_check_hangs_on_monitor_location_and_slot() -> None:
     assert len(ids) == 8
     assert check_id("a", 1, 2) == check_id("a", 1, 2)
     assert all(len(one) == 32 and int(one, 16) >= 0 for one in ids)
+
+
+def test_bodies_of_plan_and_apply_allow_a_secret_as_exports_write_it() -> None:
+    schema = PlanIn.model_json_schema()
+    wanted = {"type": "http", "key": "a", "name": "a", "target": "http://a/"}
+    kept = {"secret": None}
+    for options in ({"headers": {"A": kept}}, {"username": "u", "password": kept}, {"bearer_token": kept}):
+        body = {"monitors": [{**wanted, "http": options}]}
+        assert jsonschema_rs.is_valid(schema, body)
+        checked = check(PlanIn.model_validate(body).monitors)
+        assert checked.faults == {}
+    wrong = {"monitors": [{**wanted, "http": {"password": {"secret": 1}}}]}
+    assert not jsonschema_rs.is_valid(schema, wrong)

@@ -12,7 +12,7 @@ import pytest
 
 from api import summary_cache
 from api.summary_cache import STALE_S, SummaryCache
-from common.domain.errors import Unavailable
+from common.domain.errors import Full, Unavailable
 
 
 class Clock:
@@ -177,8 +177,9 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     thread = threading.Thread(target=lambda: cache.get("a", stuck))
     thread.start()
     assert inside.wait(5)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Full) as refused:
         cache.get("a", lambda: b"")
+    assert (refused.value.status, refused.value.code, refused.value.retry_after_s) == (503, "SUMMARY_BUSY", 1)
     gate.set()
     thread.join(5)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -10,7 +11,7 @@ import certifi
 from common.domain.assertions import CompiledAssertions, compile_assertions, judge_response
 from common.domain.checks import Observation, Phases, Reason, Verdict
 from common.domain.egress import EgressRules
-from common.domain.monitors import MonitorConfig
+from common.domain.monitors import Assertion, MonitorConfig
 from common.domain.options import Options
 from common.domain.sources import Seen
 from common.http.engine import HttpEngine
@@ -31,19 +32,23 @@ class ProbeContext:
     rules: EgressRules
     ca_file: str = field(default_factory=certifi.where)
     max_compiled: int = 20_000
-    _compiled: dict[int, tuple[int, CompiledAssertions]] = field(default_factory=dict)
+    #: Whether this check should look at the target's certificate, though no assertion asks for it.
+    wants_certificate: Callable[[MonitorConfig], bool] = field(default=lambda _config: False)
+    _compiled: dict[tuple[int, str], tuple[Sequence[Assertion], CompiledAssertions]] = field(default_factory=dict)
 
     def compiled(self, config: MonitorConfig) -> CompiledAssertions:
-        """The monitor's assertions, compiled once per config_version. Raises ValueError for a wrong one."""
-        known = self._compiled.get(config.monitor_no)
-        if known is not None and known[0] == config.config_version:
+        """The monitor's assertions, compiled once for all that share them. Raises ValueError for a wrong one."""
+        # Configurations with equal assertions have the same object of them: thousands of monitors, one entry. It is
+        # kept with what is made of it, so that no other object can get its id.
+        key = (id(config.assertions), config.type)
+        known = self._compiled.get(key)
+        if known is not None:
             return known[1]
         fresh = compile_assertions(config.assertions, config.type)
-        self._compiled.pop(config.monitor_no, None)
         if len(self._compiled) >= self.max_compiled:
             # The dictionary is in the order of insertion: the oldest goes, and is compiled again if it is due.
             del self._compiled[next(iter(self._compiled))]
-        self._compiled[config.monitor_no] = (config.config_version, fresh)
+        self._compiled[key] = (config.assertions, fresh)
         return fresh
 
 
@@ -64,6 +69,16 @@ class Probe(Protocol):
     ) -> Observation:
         """See above."""
         ...
+
+
+def traceparent(trace_id: str, headers: Sequence[tuple[str, str]] = ()) -> str:
+    """W3C's header for a check; empty where the monitor's own headers have one, which wins.
+
+    The span's id is a part of the trace's: both are derived from the check, nothing is random.
+    """
+    if headers and any(name.lower() == "traceparent" for name, _ in headers):
+        return ""
+    return f"00-{trace_id}-{trace_id[16:]}-01"
 
 
 def failed(reason: Reason, message: str, phases: Phases, *, code: int = 0, address: str = "") -> Observation:

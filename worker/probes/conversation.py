@@ -18,7 +18,7 @@ from common.domain.checks import Observation, Phases, Reason
 from common.domain.monitors import MonitorConfig
 from common.domain.options import Trust
 from common.domain.sources import Seen
-from common.http.certificates import certificate_values
+from common.http.certificates import certificate_values, expires_s
 from common.http.dial import Endpoint, Trouble, Way, dial
 from common.http.endpoints import parse_endpoint
 from common.http.oserrors import OS_ERRORS
@@ -82,7 +82,8 @@ async def converse(
     if isinstance(plan, str):
         observation = failed(Reason.INVALID_TARGET, plan, phases)
     else:
-        observation = await _go(_Visit(way, ctx.ca_file, phases, compiled), plan, talk)
+        visit = _Visit(way, ctx.ca_file, phases, compiled, lambda: ctx.wants_certificate(config))
+        observation = await _go(visit, plan, talk)
     if phases.total_ms < 0:
         phases.total_ms = (time.perf_counter() - started) * 1000
     return observation
@@ -96,6 +97,7 @@ class _Visit:
     ca_file: str
     phases: Phases
     compiled: CompiledAssertions
+    looks: Callable[[], bool]
 
 
 async def _go(visit: _Visit, plan: Plan, talk: Talk) -> Observation:
@@ -111,7 +113,7 @@ async def _go(visit: _Visit, plan: Plan, talk: Talk) -> Observation:
             if plan.secure_at_once:
                 await session.secure()
             await talk(session)
-        _note_certificate(session)
+        _note_certificate(session, visit.looks)
     except (Trouble, OSError) as error:
         reason, message = _explain(error, wire, way.timeout_s)
         return failed(reason, message, phases, code=session.code, address=address)
@@ -119,14 +121,17 @@ async def _go(visit: _Visit, plan: Plan, talk: Talk) -> Observation:
         wire.close()
     phases.total_ms = (time.perf_counter() - way.deadline + way.timeout_s) * 1000
     seen = Seen(latency_ms=phases.total_ms, phases=phases, values=session.values)
-    return judged(visit.compiled, seen, phases, code=session.code, address=address)
+    observation = judged(visit.compiled, seen, phases, code=session.code, address=address)
+    if "chain_days" in session.values:
+        observation.expires_s = expires_s(session.values["chain_days"])
+    return observation
 
 
-def _note_certificate(session: Session) -> None:
+def _note_certificate(session: Session, looks: Callable[[], bool]) -> None:
     tls = session.wire.tls
     if tls is not None:
         session.values["tls_version"] = tls.version()
-        if session.compiled.needs_certificate:
+        if session.compiled.needs_certificate or looks():
             session.values |= certificate_values(tls)
 
 

@@ -7,8 +7,9 @@ from common.domain.checks import Observation, Phases
 from common.domain.monitors import MonitorConfig
 from common.domain.options import HttpOptions
 from common.domain.sources import Seen
+from common.http.certificates import expires_s
 from common.http.exchange import HttpExchange, HttpRequest
-from worker.probes.base import ProbeContext, failed, invalid_assertions, judged, options_of
+from worker.probes.base import ProbeContext, failed, invalid_assertions, judged, options_of, traceparent
 
 
 async def probe(
@@ -23,7 +24,8 @@ async def probe(
         compiled = ctx.compiled(config)
     except ValueError as error:
         return invalid_assertions(error, Phases())
-    exchange = await ctx.engine.send(_request(config, deadline_s, compiled, trace_id))
+    looks = compiled.needs_certificate or (config.target[:5].lower() == "https" and ctx.wants_certificate(config))
+    exchange = await ctx.engine.send(_request(config, deadline_s, compiled, trace_id, looks=looks))
     if exchange.reason:
         return failed(
             exchange.reason,
@@ -40,6 +42,8 @@ def _request(
     deadline_s: float,
     compiled: CompiledAssertions,
     trace_id: str | None,
+    *,
+    looks: bool,
 ) -> HttpRequest:
     options = options_of(config, HttpOptions)
     return HttpRequest(
@@ -52,10 +56,9 @@ def _request(
         options.verify_tls,
         options.max_redirects,
         keep_body_bytes=KEEP_BODY_BYTES if compiled.needs_body else 0,
-        # The span's id is a part of the trace's: both are derived from the check, nothing is random.
-        traceparent=f"00-{trace_id}-{trace_id[16:]}-01" if trace_id and options.trace else "",
+        traceparent=traceparent(trace_id, options.headers) if trace_id and options.trace else "",
         extras=options.extras,
-        want_certificate=compiled.needs_certificate,
+        want_certificate=looks,
     )
 
 
@@ -69,4 +72,7 @@ def _judge(exchange: HttpExchange, compiled: CompiledAssertions) -> Observation:
         phases,
         {"http_version": exchange.http_version, "cert_days": exchange.cert_days} if compiled.needs_values else None,
     )
-    return judged(compiled, seen, phases, code=exchange.status, address=exchange.address)
+    observation = judged(compiled, seen, phases, code=exchange.status, address=exchange.address)
+    if exchange.cert_days is not None:
+        observation.expires_s = expires_s(exchange.cert_days)
+    return observation

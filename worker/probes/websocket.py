@@ -20,7 +20,7 @@ from common.http.endpoints import parse_websocket
 from common.http.headers import header_problem
 from common.http.target import Target
 from common.http.wiring import USER_AGENT
-from worker.probes.base import ProbeContext, options_of
+from worker.probes.base import ProbeContext, options_of, traceparent
 from worker.probes.conversation import Plan, Session, converse
 from worker.probes.patterns import MAX_BYTES, compiled
 
@@ -93,7 +93,7 @@ def _request(protocol: ClientProtocol, target: Target, options: WebsocketOptions
     if target.authorization:
         request.headers["Authorization"] = target.authorization
     if trace_id and options.trace:
-        request.headers["traceparent"] = f"00-{trace_id}-{trace_id[16:]}-01"
+        request.headers["traceparent"] = traceparent(trace_id, options.headers)
     for name, value in options.headers:
         trouble = header_problem(name, value)
         if trouble is not None:

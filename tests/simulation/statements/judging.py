@@ -23,7 +23,8 @@ def new_vote(monitor_no: int, location: int) -> tuple[Any, ...]:
 
 def new_state() -> dict[str, Any]:
     """The row of a new monitor's state."""
-    return {"version": 1, "health": 0, "worst": None, "open_incident": None, "last_resolved": None, "since": from_ms(0)}
+    return {"version": 1, "health": 0, "worst": None, "open_incident": None, "last_resolved": None, "since": from_ms(0),
+            "flapping": False, "turns": []}  # fmt: skip
 
 
 def _ints(literal: str) -> list[Any]:
@@ -42,8 +43,13 @@ def _read(tx: Transaction, p: Any) -> Rows:
     for key in zip(_ints(p["monitors"]), _ints(p["locations"]), strict=True):
         vote = tx.get("votes", key)
         if vote is not None:
-            rows.append((*vote, tx.get("states", key[0])["health"]))
+            rows.append((*vote, _shown_health(tx, key[0])))
     return rows
+
+
+def _shown_health(tx: Transaction, monitor_no: int) -> int:
+    state = tx.get("states", monitor_no)
+    return 0 if state["flapping"] else int(state["health"])
 
 
 def _commit(tx: Transaction, p: Any) -> Rows:
@@ -80,24 +86,24 @@ def _lock_states(tx: Transaction, p: Any) -> Rows:
             tx.lock("states", no)
             state = tx.get("states", no)
         rows.append((no, monitor.monitor_id, monitor.org_id, monitor.name, "critical", state["health"], state["worst"],
-                     state["open_incident"], state["last_resolved"], state["since"]))  # fmt: skip
+                     state["open_incident"], state["last_resolved"], state["since"], state["flapping"],
+                     state["turns"]))  # fmt: skip
     return rows
 
 
 def _all_of(tx: Transaction, p: Any) -> Rows:
     wanted = set(p["monitors"])
-    return Rows(
-        (*vote, tx.get("states", key[0])["health"]) for key, vote in tx.rows("votes").items() if key[0] in wanted
-    )
+    return Rows((*vote, _shown_health(tx, key[0])) for key, vote in tx.rows("votes").items() if key[0] in wanted)
 
 
 def _save_states(tx: Transaction, p: Any) -> Rows:
-    names = ("monitors", "healths", "worsts", "incidents", "resolved", "ats")
-    for no, health, worst, incident, resolved, at in zip(*(p[name] for name in names), strict=True):
+    names = ("monitors", "healths", "worsts", "incidents", "resolved", "ats", "flapping", "turns")
+    for no, health, worst, incident, resolved, at, flapping, turns in zip(*(p[name] for name in names), strict=True):
         state = tx.get("states", no)
         since = state["since"] if state["health"] == health else at
         tx.put("states", no, {"version": state["version"] + 1, "health": health, "worst": worst,
-                              "open_incident": incident, "last_resolved": resolved, "since": since})  # fmt: skip
+                              "open_incident": incident, "last_resolved": resolved, "since": since,
+                              "flapping": flapping, "turns": [] if turns == "{}" else _ints(turns)})  # fmt: skip
     return Rows()
 
 

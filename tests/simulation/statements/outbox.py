@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from common.domain.matching import ANNOUNCING
-from common.store import outbox, route_books
+from common.store import holds, outbox, route_books
 from tests.simulation.database import Guard, Rows, Statement, Transaction
 from tests.simulation.statements.literals import items
 
@@ -34,6 +34,7 @@ def _take(tx: Transaction, p: Any) -> Rows:
             taken.append((
                 no, row["org_id"], row["incident_id"], row["event_id"], row["type"], incident["dedup_key"], {},
                 incident["severity"], "monitor", incident["title"], None,
+                incident["monitor_id"],
             ))  # fmt: skip
     return Rows(taken[: p["limit"]])
 
@@ -45,6 +46,11 @@ def _routes(tx: Transaction, p: Any) -> Rows:
 
 def _no_silences(_tx: Transaction, _p: Any) -> Rows:
     """Nobody made one."""
+    return Rows()
+
+
+def _no_holds(_tx: Transaction, _p: Any) -> Rows:
+    """No monitor has a maintenance window or a parent."""
     return Rows()
 
 
@@ -121,6 +127,7 @@ STATEMENTS: dict[str, Statement] = {
     outbox._ANNOUNCEMENTS: _heard,
     route_books._ROUTES: _routes,
     route_books._SILENCES: _no_silences,
+    holds._OF: _no_holds,
     route_books._CHANNELS: _channels,
     outbox._DELETE: _delete,
 }
