@@ -59,6 +59,15 @@ def database_url(servers: EmbeddedUrls) -> Iterator[str]:
     _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="module")
+def module_database_url(servers: EmbeddedUrls) -> Iterator[str]:
+    """A migrated database that the tests of a module share."""
+    name = f"module_{next(_numbers)}"
+    _admin(servers, f"CREATE DATABASE {name} TEMPLATE tocsin_template STRATEGY file_copy")
+    yield _database_url(servers, name)
+    _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def empty_database(servers: EmbeddedUrls) -> Iterator[str]:
     """A database of this test's own without a schema."""

@@ -92,7 +92,7 @@ def test_first_start_from_migration_to_login(empty_database: str, redis_url: str
     )  # fmt: skip
     with serving(env, port) as process:
         base = f"http://127.0.0.1:{port}"
-        assert requests.get(f"{base}/readyz", timeout=5).status_code == 503
+        assert requests.get(f"{base}/readyz", timeout=20).status_code == 503
         migrated = run("migrations.run", env)
         assert migrated.returncode == 0, migrated.stderr
         path = tmp_path / "data" / "credentials.json"
@@ -103,19 +103,19 @@ def test_first_start_from_migration_to_login(empty_database: str, redis_url: str
         assert set(credentials) == {"url", "email", "password", "api_key"}
         assert (credentials["url"], credentials["email"]) == (base, "root@example.com")
         assert credentials["password"] not in migrated.stdout + migrated.stderr
-        assert requests.get(f"{base}/readyz", timeout=5).status_code == 200
+        assert requests.get(f"{base}/readyz", timeout=20).status_code == 200
         login = {name: credentials[name] for name in ("email", "password")}
-        tokens = requests.post(f"{base}/v1/auth/login", json=login, timeout=5).json()
+        tokens = requests.post(f"{base}/v1/auth/login", json=login, timeout=20).json()
         for token in (tokens["access_token"], credentials["api_key"]):
             headers = {"Authorization": f"Bearer {token}"}
-            assert requests.get(f"{base}/v1/auth/me", headers=headers, timeout=5).json()["role"] == "owner"
-            places = requests.get(f"{base}/v1/locations", headers=headers, timeout=5).json()["data"]
+            assert requests.get(f"{base}/v1/auth/me", headers=headers, timeout=20).json()["role"] == "owner"
+            places = requests.get(f"{base}/v1/locations", headers=headers, timeout=20).json()["data"]
             assert [place["name"] for place in places] == ["ams"]
-        chunked = requests.post(f"{base}/v1/auth/login", data=iter([b" " * 2**20] * 2), timeout=5,
+        chunked = requests.post(f"{base}/v1/auth/login", data=iter([b" " * 2**20] * 2), timeout=20,
                                 headers={"Content-Type": "application/json"})  # fmt: skip
         assert (chunked.status_code, chunked.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
         # Two processes, one answer.
-        assert 'route="/v1/auth/me",status="200"} 2.0' in requests.get(f"{base}/metrics", timeout=5).text
+        assert 'route="/v1/auth/me",status="200"} 2.0' in requests.get(f"{base}/metrics", timeout=20).text
         before = path.read_bytes()
         again = run("migrations.run", env)
         assert (again.returncode, again.stdout, path.read_bytes()) == (0, "", before)

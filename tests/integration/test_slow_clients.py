@@ -46,14 +46,13 @@ class Crowd:
 
 
 @pytest.fixture(scope="module")
-def port(servers: EmbeddedUrls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """One API for all of these: nothing that is asked here needs a row of the database."""
+def port(servers: EmbeddedUrls, module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """One API for all of these."""
     found = free_port()
     env = environment(
-        servers.database_url, servers.redis_url, tmp_path_factory.mktemp("api"), TOCSIN_PORT=str(found),
+        module_database_url, servers.redis_url, tmp_path_factory.mktemp("api"), TOCSIN_PORT=str(found),
         TOCSIN_API_THREADS=str(THREADS), TOCSIN_REQUEST_TIMEOUT=str(REQUEST_S), TOCSIN_RATE_LIMIT_READS="0",
         TOCSIN_RATE_LIMIT_WRITES="0",
-        TOCSIN_LOG_LEVEL="critical",  # nobody reads what it would say of the missing schema
     )  # fmt: skip
     with serving(env, found):
         yield found
