@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -62,10 +63,11 @@ def free_port() -> int:
 
 @contextmanager
 def serving(env: Mapping[str, str], port: int) -> Iterator[subprocess.Popen[str]]:
+    # Into a file: a pipe that nobody reads is full after some tracebacks, and then everything waits for it.
+    said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - the process writes to it for as long as it lives
     process = subprocess.Popen(
-        [sys.executable, "-m", "api.app"], env=dict(env), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "api.app"], env=dict(env), cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, text=True
+    )
     try:
         deadline = time.monotonic() + 20
         while True:
@@ -73,13 +75,14 @@ def serving(env: Mapping[str, str], port: int) -> Iterator[subprocess.Popen[str]
                 requests.get(f"http://127.0.0.1:{port}/livez", timeout=1)
                 break
             except requests.ConnectionError:
-                assert process.poll() is None, process.communicate()[0]
+                assert process.poll() is None, said.seek(0) or said.read()
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.wait(timeout=30)
+        said.close()
 
 
 def test_first_start_from_migration_to_login(empty_database: str, redis_url: str, tmp_path: Path) -> None:
