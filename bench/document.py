@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import plots, targets
+from bench import plots, sizing, targets
 from bench.kept import newest
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
@@ -30,6 +30,7 @@ def main() -> int:
         if (kept := newest(part["scenario"])) is not None:
             plots.draw(part["scenario"], kept, folder)
     DOCUMENT.write_text(filled(text), encoding="utf-8")
+    sizing.write()
     return 0
 
 
@@ -199,6 +200,41 @@ def _assertions(kept: Kept) -> str:
     )
 
 
+def _heartbeats(kept: Kept) -> str:
+    head = ["asked /s", "committed and answered /s", "p50", "p95", "p99", "cores: API", "workers", "PostgreSQL"]
+    rows = []
+    for rate in kept["rates"]:
+        cores = rate["cores"]
+        workers = sum(used for name, used in cores.items() if name.startswith("worker"))
+        times = [f"{rate['latency'][name]:.1f} ms" for name in ("p50_ms", "p95_ms", "p99_ms")]
+        used = [f"{each:.2f}" for each in (cores["api"], workers, cores["postgres"])]
+        rows.append([f"{rate['per_second']:,}", f"{rate['answered_per_s']:,.0f}", *times, *used])
+    return _table(head, rows)
+
+
+def _exposition(kept: Kept) -> str:
+    found = kept["exposition"]
+    head = ["", "first", "median of the others", "longest", "CPU: API", "PostgreSQL", "transferred"]
+    rows = [
+        [scrape["name"], *(f"{scrape[name]:.2f} s" for name in ("first_s", "median_s", "longest_s")),
+         *(f"{scrape['cpu_s'][name]:.2f} s" for name in ("api", "postgres")), f"{scrape['transferred_mb']:.1f} MB"]
+        for scrape in found["scrapes"]
+    ]  # fmt: skip
+    return _table(head, rows) + (
+        f"\n{found['monitors']:,} monitors are {found['scrapes'][0]['series']:,} series. The API takes"
+        f" {found['memory_before_mb']:.0f} MB before and at most {found['memory_peak_mb']:.0f} MB meanwhile.\n"
+    )
+
+
+def _rolling(kept: Kept) -> str:
+    found = kept["rolling"]
+    rows = [[each["process"], f"{each['ended_s']:.2f} s", f"{each['ready_s']:.2f} s"] for each in found["restarts"]]
+    return _table(["process", "ended after SIGTERM", "ready after its start"], rows) + (
+        f"\n{found['checks']:,} checks in {found['seconds']:.0f} s, {found['lost']} of them lost;"
+        f" {found['requests']:,} requests, {found['failed']} of them answered with a 5xx or not at all.\n"
+    )
+
+
 _TABLES: dict[str, Callable[[Kept], str]] = {
     "peers": _peers,
     "steady": _detection,
@@ -209,6 +245,9 @@ _TABLES: dict[str, Callable[[Kept], str]] = {
     "alerts": _alerts,
     "streams": _streams,
     "assertions": _assertions,
+    "heartbeats": _heartbeats,
+    "exposition": _exposition,
+    "rolling": _rolling,
 }
 
 if __name__ == "__main__":
