@@ -21,7 +21,17 @@ from prometheus_client import Counter, Histogram
 from common import log, telemetry
 from common.broker import Batch, QueueBroker, decode_batch, enqueue_checks
 from common.clock import DatabaseClock
-from common.domain.checks import NETWORK_CLASS, Check, Lane, Observation, Phases, Reason, Result, Verdict
+from common.domain.checks import (
+    HURRIED_CLASS,
+    NETWORK_CLASS,
+    Check,
+    Lane,
+    Observation,
+    Phases,
+    Reason,
+    Result,
+    Verdict,
+)
 from common.domain.errors import Unavailable
 from common.domain.monitors import MonitorConfig
 from common.domain.redaction import redacted
@@ -250,7 +260,8 @@ class CheckRunner:
             return _unknown(observation, Reason.WORKER_STALLED, "this worker stood still")
         if evidence:
             parts.suspicion.note(observation.address or config.target, reason)
-        if reason in NETWORK_CLASS and (parts.suspicion.suspects_us() or not await parts.canary.alive(began_s)):
+        lost = reason in NETWORK_CLASS and parts.suspicion.suspects_us()
+        if lost or (reason in NETWORK_CLASS | HURRIED_CLASS and not await parts.canary.alive(began_s)):
             return _unknown(observation, Reason.WORKER_NETWORK, "our own network fails")
         return observation
 

@@ -105,6 +105,11 @@ NETWORK_CLASS: frozenset[Reason] = frozenset(
     {Reason.DNS_TIMEOUT, Reason.DNS_UNREACHABLE, Reason.CONNECT_TIMEOUT, Reason.UNREACHABLE, Reason.NO_REPLY},
 )
 
+#: Failures for want of time: a network of ours that was gone for a part of it brings them about as well.
+HURRIED_CLASS: frozenset[Reason] = frozenset(
+    {Reason.TIMEOUT, Reason.TLS_HANDSHAKE, Reason.LATENCY_EXCEEDED, Reason.PACKET_LOSS},
+)
+
 
 class CheckState(StrEnum):
     """`state.status` of a monitor as users see it."""

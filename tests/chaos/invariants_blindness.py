@@ -45,7 +45,9 @@ def _told_where_nobody_saw(facts: Facts, finding: Finding) -> None:
     """A stretch in which nothing was seen, though the leader could look, and much longer than patience, is told."""
     incidents = [i for i in facts.tables["incidents"] if is_of_a_location(i)]
     latest_s = _PATIENCE_S + ALIVE_FOR.total_seconds() + LEAST_PATIENCE.total_seconds() + 2 * _NOTICED_WITHIN_S
-    seen_at = sorted(row["slot_ms"] / 1000 for row in facts.tables["results"] if row["verdict"] != "unknown")
+    slots = sorted(row["slot_ms"] / 1000 for row in facts.tables["results"] if row["verdict"] != "unknown")
+    # Of a monitor that is due once a day, `queue-stale` asks for a slot of before the run.
+    seen_at = [slot for slot in slots if slot >= facts.began]
     for before, after in pairwise(seen_at):
         looks = [s for s in facts.disturbed(before, after, delays_checks) if not s.target.startswith("worker")]
         if after - before < latest_s or looks:

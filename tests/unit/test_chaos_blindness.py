@@ -58,6 +58,13 @@ def test_no_incident_has_to_tell_of_a_short_one() -> None:
     assert said(blinded(60, 100)) == []
 
 
+def test_nobody_looked_before_the_run_whatever_slots_are_stored() -> None:
+    story = Story()
+    slot = {"slot_ms": round((T0 - 60_000) * 1000), "monitor_no": 99}
+    story.tables["results"].append({**story.tables["results"][0], **slot})
+    assert said(story) == []
+
+
 def test_one_that_saw_is_not_called_blind() -> None:
     story = blinded(60, 70)  # as the faults of a run last
     call_blind(story, 75, 118)
