@@ -92,6 +92,61 @@ def _api(figure: Figure, kept: Kept) -> None:
     _legend(axes)
 
 
+def _load(figure: Figure, kept: Kept) -> None:
+    found = kept["load"]["latencies"]
+    axes = _axes(figure, title="API with a full database, median and p95", x="milliseconds", y="")
+    names = sorted(found, key=lambda name: float(found[name]["p95_ms"]), reverse=True)
+    axes.barh(names, [found[name]["p95_ms"] for name in names], color=BLUE, alpha=0.25, height=0.6)
+    axes.barh(names, [found[name]["p50_ms"] for name in names], color=BLUE, height=0.6)
+    axes.tick_params(labelsize=8)
+
+
+def _assertions(figure: Figure, kept: Kept) -> None:
+    found = kept["assertions"]
+    axes = _axes(figure, title="Checks done in time, by the load that was asked for", x="offered per second",
+                 y="done per second")  # fmt: skip
+    top = max(step["offered_per_s"] for step in found["steps"])
+    axes.plot([0, top], [0, top], color=_INK, linewidth=0.8, linestyle=":", label="all of them")
+    for name, key, colour, marker in (
+        ("HTTP, 3 assertions", "steps", BLUE, "o"),
+        ("the same over TLS", "tls", GREEN, "s"),
+    ):
+        steps = [(step["offered_per_s"], step["committed_per_s"]) for step in found[key]]
+        axes.plot(*zip(*steps, strict=True), color=colour, marker=marker, label=name)
+    if found["beside"]:
+        axes.plot(found["beside"]["offered_per_s"], found["answering"]["up_per_s"], color=ORANGE, marker="^",
+                  linestyle="", label="HTTP that answers, 5 % hang")  # fmt: skip
+    _legend(axes)
+
+
+def _heartbeats(figure: Figure, kept: Kept) -> None:
+    axes = _axes(figure, title="Pings, each committed before its answer", x="asked per second", y="milliseconds")
+    rates = [rate["per_second"] for rate in kept["rates"]]
+    for key, colour, marker in (("p50_ms", GREEN, "^"), ("p95_ms", BLUE, "o"), ("p99_ms", ORANGE, "s")):
+        times = [rate["latency"][key] for rate in kept["rates"]]
+        axes.plot(rates, times, color=colour, marker=marker, label=key[:3])
+    axes.set_ylim(bottom=0)
+    _legend(axes)
+
+
+def _exposition(figure: Figure, kept: Kept) -> None:
+    found = kept["exposition"]
+    axes = _axes(figure, title=f"{found['monitors']:,} monitors in one scrape", x="seconds", y="")
+    for place, scrape in enumerate(found["scrapes"]):
+        axes.barh(place, scrape["longest_s"], color=BLUE, alpha=0.25, height=0.5)
+        axes.barh(place, scrape["median_s"], color=BLUE, height=0.5)
+        axes.text(0, place + 0.27, f" {scrape['name']}: median {scrape['median_s']:.2f} s, longest "
+                  f"{scrape['longest_s']:.2f} s", color=_INK, va="bottom", ha="left")  # fmt: skip
+    axes.set_yticks([])
+    axes.set_ylim(-0.5, len(found["scrapes"]) - 0.1)
+
+
+def _streams(figure: Figure, kept: Kept) -> None:
+    costs = kept["streams"]["costs"]
+    axes = _axes(figure, title="Cores of the API with 500 open streams", x="cores", y="")
+    axes.barh([cost["name"] for cost in costs][::-1], [cost["cores"] for cost in costs][::-1], color=BLUE, height=0.5)
+
+
 def _growth(figure: Figure, kept: Kept) -> None:
     sizes = kept["sizes"]
     numbers = [size["load"]["monitors"] for size in sizes]
@@ -137,6 +192,11 @@ PICTURES: dict[str, Callable[[Figure, Kept], None]] = {
     "steady": _detection,
     "detect": _detection,
     "api": _api,
+    "load": _load,
+    "assertions": _assertions,
+    "heartbeats": _heartbeats,
+    "exposition": _exposition,
+    "streams": _streams,
     "growth": _growth,
     "alerts": _alerts,
 }
