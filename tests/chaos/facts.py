@@ -120,7 +120,10 @@ def gather(events: Sequence[Event]) -> Facts:
         disturbances=sorted(spans, key=lambda span: span.begin),
         deaths=deaths,
         writes=[event for event in events if isinstance(event, Write)],
-        webhooks=sorted((event for event in events if isinstance(event, Webhook)), key=lambda hook: hook.at),
+        # What came after the last look, a reminder say, is not in the tables.
+        webhooks=sorted(
+            (event for event in events if isinstance(event, Webhook) and event.at <= final.at), key=lambda hook: hook.at
+        ),
         samples=[event for event in events if isinstance(event, Sample)],
         tables=final.tables,
         faults=dict(counts),

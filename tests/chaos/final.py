@@ -92,13 +92,14 @@ def last_look(connection: psycopg.Connection[Any], client: redis.Redis) -> Final
     tables: dict[str, list[dict[str, Any]]] = {}
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        looked_at = time.time()  # before the first statement, whose snapshot all share
         for name, query in _TABLES.items():
             tables[name] = [_plain(row) for row in cursor.execute(query)]
     for result in tables["results"]:
         result["kind"] = Kind(ord(result["kind"]) - ord("0")).label
         result["verdict"] = Verdict(ord(result["verdict"]) - ord("0")).label
         result["reason"] = Reason(result["reason"]).label
-    return Final(time.time(), {**tables, **queue_state(client)})
+    return Final(looked_at, {**tables, **queue_state(client)})
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

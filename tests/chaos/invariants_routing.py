@@ -210,6 +210,8 @@ def _silenced_at_the_fallback(facts: Facts) -> set[str]:
         silence, incident = silences.get(row["silence"]), incidents.get(row["incident"])
         if silence is None or incident is None:
             continue
-        if silence["begins_at"] <= (incident["resolved_at"] or facts.ended) and silence["ends_at"] >= row["created_at"]:
+        # Until its end, or if that was long ago when it died, at the moment at which the fallback's turn came.
+        until = max(incident["resolved_at"] or facts.ended, row["created_at"])
+        if silence["begins_at"] <= until and silence["ends_at"] >= row["created_at"]:
             held.add(row["incident"])
     return held

@@ -368,6 +368,16 @@ def test_what_a_silence_holds_back_at_the_fallback_need_not_be_heard_there() -> 
     assert story.report().findings["A5"].violations == []
 
 
+def test_a_silence_holds_back_what_died_late_though_it_began_when_all_was_over() -> None:
+    story = Story()
+    hold_back_at_the_fallback(story, "s", "cry1")
+    story.row("silences", id="s").update(begins_at=T0 + 105, ends_at=T0 + 112)
+    late = story.row("notifications", event="cry1 opened", channel="back")
+    assert story.report().findings["A5"].violations, "it began when all was over, and nobody was late"
+    late["created_at"] = T0 + 106
+    assert story.report().findings["A5"].violations == []
+
+
 Break = Callable[[Story], Any]
 BROKEN: list[tuple[str, str, Break]] = [
     ("A1", "an acknowledged alert without an incident", forget_incident),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -508,13 +509,25 @@ def test_what_never_took_hold_is_not_counted(outcome: str) -> None:
     assert story.report().faults["redis-flush"] == 1
 
 
-@pytest.mark.parametrize(("grown_mb", "seen"), [(10.0, False), (16.0, True)])
-def test_memory_may_grow_by_a_tenth_and_a_little(grown_mb: float, seen: bool) -> None:
+@pytest.mark.parametrize(
+    ("process", "grown_mb", "seen"),
+    [("worker-1", 10.0, False), ("worker-1", 16.0, True), ("scheduler-1", 25.0, False), ("scheduler-1", 28.0, True)],
+)
+def test_memory_may_grow_by_a_tenth_and_a_little_and_once_by_a_rollup(
+    process: str, grown_mb: float, seen: bool
+) -> None:
     story = Story()
-    story.events += [Sample(T0 + n, "worker-1", 5, 100.0 + (grown_mb if n > 60 else 0), 40) for n in range(0, 100, 5)]
+    story.events += [Sample(T0 + n, process, 5, 100.0 + (grown_mb if n > 60 else 0), 40) for n in range(0, 100, 5)]
     finding = story.report().findings["I11"]
     assert bool(finding.violations) is seen
     assert "1 processes" in finding.explained[0]
+
+
+def test_what_comes_after_the_last_look_is_not_in_the_tables_and_not_asked_for() -> None:
+    story = Story()
+    hook = next(event for event in story.events if isinstance(event, Webhook))
+    story.events.append(replace(hook, at=END + 2.5, webhook_id="msg_reminder"))
+    assert story.report().violations == []
 
 
 def test_a_run_counts_its_kills() -> None:
