@@ -11,7 +11,7 @@ TF_VENV := build/terraform
 CI_VENV := build/ci
 IMAGE ?= tocsin:dev
 
-.PHONY: help run test test-docker check format lock bench bench-compare chaos chaos-mutants demo clean check-terraform terraform-schema pytest test-postgres audit sbom image
+.PHONY: help run test test-docker peers check format lock bench bench-compare chaos chaos-mutants demo clean check-terraform terraform-schema pytest test-postgres audit sbom image
 
 help: ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}'
@@ -25,6 +25,12 @@ test: $(READY_DEV) ## everything that CI runs: lint, types, contracts, all tests
 
 pytest: $(READY_DEV) ## the tests alone (ARGS=tests/unit, say)
 	@exec $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Without them those tests are skipped.
+peers: ## install what some tests hold us against: Prometheus, Alertmanager, nginx, dnsmasq (Debian or Ubuntu, as root)
+	@$(if $(filter-out 0,$(shell id -u)),sudo) apt-get update --quiet=2 && \
+	  $(if $(filter-out 0,$(shell id -u)),sudo) apt-get install --yes --quiet=2 --no-install-recommends \
+	  prometheus prometheus-alertmanager prometheus-blackbox-exporter nginx-light dnsmasq-base
 
 # Not what looks into the embedded servers themselves.
 test-postgres: $(READY_DEV) ## tests/integration on another PostgreSQL: TEST_DATABASE_URL, a superuser's, to be used up

@@ -7,21 +7,17 @@ sealed.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from psycopg.conninfo import conninfo_to_dict
 
 from common.domain.errors import StackError
+from common.dumps import dump, fill
 from common.embedded import EmbeddedServers
-from common.embedded_programs import client_program
 from common.keys import with_keys
 from common.operating import database_url, operating
 from common.settings import Settings, load_settings
@@ -29,27 +25,11 @@ from common.store import restoring, sealed
 from common.store.engine import Database, DatabaseRole
 from common.vault import SecretUnreadable, Vault
 
-#: What is large and only tells of the past: results with their details, and what was counted from them.
+#: What is large and tells of single checks only; what was counted from them (uptime, latency) stays in.
 _RESULTS = ("results", "results_*", "result_details", "result_details_*")
 
 #: Secrets that are tried in one transaction.
 _BATCH = 500
-
-#: {what psycopg calls it: what libpq reads from the environment}. A password on the command line is seen by all.
-_ENVIRONMENT = {
-    "host": "PGHOST",
-    "hostaddr": "PGHOSTADDR",
-    "port": "PGPORT",
-    "user": "PGUSER",
-    "password": "PGPASSWORD",
-    "dbname": "PGDATABASE",
-    "sslmode": "PGSSLMODE",
-    "sslrootcert": "PGSSLROOTCERT",
-    "sslcert": "PGSSLCERT",
-    "sslkey": "PGSSLKEY",
-    "connect_timeout": "PGCONNECT_TIMEOUT",
-    "options": "PGOPTIONS",
-}
 
 
 def backup(
@@ -61,7 +41,9 @@ def backup(
 ) -> None:
     """Write the whole database to a file, while everything runs."""
     with operating("backup"):
-        size = dump(database_url(), file, skip=_RESULTS if without_results else ())
+        url = database_url()
+        _refuse_partial(url)
+        size = dump(url, file, skip=_RESULTS if without_results else ())
     sys.stdout.write(
         f"{file}: {size / 1e6:.1f} MB. Keep the keys as well (TOCSIN_ENCRYPTION_KEYS, or keys.json in the data "
         "directory), but elsewhere: without them the secrets in it cannot be read\n"
@@ -93,33 +75,6 @@ def restore(
             f"put that installation's keys.json into {settings.data_dir}\n"
         )
         raise typer.Exit(1)
-
-
-def dump(url: str, file: Path, *, skip: Sequence[str] = ()) -> int:
-    """Write a backup, readable by its owner only, whole or not at all; its bytes. Raises StackError."""
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    except OSError as error:
-        raise StackError(f"{file} cannot be written ({error.strerror})") from error
-    try:
-        left_out = [f"--exclude-table-data=public.{name}" for name in skip]
-        _run("pg_dump", url, ["--format=custom", f"--file={unfinished}", *left_out])
-        size = unfinished.stat().st_size
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return size
-
-
-def fill(url: str, file: Path) -> None:
-    """Restore a backup in one transaction into a database without a schema. Raises StackError."""
-    database = Database(url, DatabaseRole.OWNER, application="restore", pool_size=1)
-    try:
-        restoring.make_roles(database)
-    finally:
-        database.dispose()
-    _run("pg_restore", url, ["--single-transaction", "--exit-on-error", "--dbname=", str(file)])
 
 
 def count_unreadable(database: Database, vault: Vault) -> int:
@@ -159,6 +114,18 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
+def _refuse_partial(url: str) -> None:
+    database = Database(url, DatabaseRole.OWNER, application="backup", pool_size=1)
+    try:
+        if not restoring.may_read_everything(database):
+            raise StackError(
+                "the login of DATABASE_URL may not see past row-level security, so that a backup by it would lack "
+                "rows: take a superuser's, or one with BYPASSRLS; a managed database has snapshots instead"
+            )
+    finally:
+        database.dispose()
+
+
 def _refuse_filled(url: str) -> None:
     database = Database(url, DatabaseRole.OWNER, application="restore", pool_size=1)
     try:
@@ -174,25 +141,3 @@ def _refuse_filled(url: str) -> None:
 def _vault(settings: Settings) -> Vault:
     keys = settings.encryption_keys or (with_keys(settings).encryption_keys if settings.database_url is None else None)
     return Vault(keys.get_secret_value() if keys else "")
-
-
-def _run(program: str, url: str, options: Sequence[str]) -> None:
-    path = client_program(program) or shutil.which(program)
-    if path is None:
-        raise StackError(f"{program} is not installed: it comes with PostgreSQL's client programs")
-    done = subprocess.run(  # noqa: S603 - our own words
-        [str(path), "--no-password", *options],
-        env=environment(url),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise StackError(f"{program} failed: {lines[0]}")
-
-
-def environment(url: str) -> Mapping[str, str]:
-    """A connection URL as libpq's environment variables."""
-    given = conninfo_to_dict(url)
-    return {_ENVIRONMENT[name]: str(value) for name, value in given.items() if name in _ENVIRONMENT and value}

@@ -27,6 +27,7 @@ module "database" {
   client_security_group_id = module.network.task_security_group_id
   key_arn                  = module.key.arn
   engine_version           = var.database.engine_version
+  major_upgrade            = var.database.major_upgrade
   instance_class           = var.database.instance_class
   multi_az                 = var.database.multi_az
   storage_gib              = var.database.storage_gib

@@ -23,6 +23,21 @@ locals {
     TOCSIN_JWT_KEY         = "${var.keys_secret_arn}:TOCSIN_JWT_KEY::"
   }, var.secret_settings)
 
+  # Whom a secret is for, where it is not for all: whoever breaks into a worker, which talks to anybody, finds no key
+  # that signs logins. A migration is given the database and the first password alone (modules/task).
+  readers = {
+    TOCSIN_DEADMAN_URL        = ["notifier"]
+    TOCSIN_ENCRYPTION_KEYS    = ["api", "worker", "notifier", "operator"]
+    TOCSIN_JWT_KEY            = ["api"]
+    TOCSIN_OIDC_CLIENT_SECRET = ["api"]
+    TOCSIN_SMTP_URL           = ["api", "notifier"]
+  }
+
+  secrets_of = {
+    for role in concat(keys(local.roles), ["operator"]) :
+    role => { for name, arn in local.secrets : name => arn if contains(try(local.readers[name], [role]), role) }
+  }
+
   roles = {
     api = {
       command = ["api"]
@@ -52,7 +67,7 @@ locals {
             }]
             metric_relabel_configs = [{
               source_labels = ["__name__"]
-              regex         = "tocsin_queue_depth|tocsin_dead_letters|tocsin_leader_epoch"
+              regex         = "tocsin_queue_depth|tocsin_dead_letters|tocsin_leader_epoch|tocsin_checks_skipped_total|tocsin_outbox_oldest_seconds"
               action        = "keep"
             }]
           }]
@@ -67,7 +82,7 @@ locals {
         dimension_rollup_option = "NoDimensionRollup"
         metric_declarations = [
           { dimensions = [["deployment", "queue"]], metric_name_selectors = ["^tocsin_queue_depth", "^tocsin_dead_letters"] },
-          { dimensions = [["deployment"]], metric_name_selectors = ["^tocsin_leader_epoch"] },
+          { dimensions = [["deployment"]], metric_name_selectors = ["^tocsin_leader_epoch", "^tocsin_checks_skipped_total", "^tocsin_outbox_oldest_seconds"] },
         ]
       }
     }
@@ -88,7 +103,7 @@ module "task" {
   cpu                = var.roles[each.key].cpu
   memory             = var.roles[each.key].memory
   settings           = merge(local.settings, each.value.settings)
-  secrets            = local.secrets
+  secrets            = local.secrets_of[each.key]
   secrets_version    = var.secrets_version
   admin_email        = var.admin_email
   admin_password_arn = "${var.keys_secret_arn}:TOCSIN_ADMIN_PASSWORD::"
@@ -110,7 +125,7 @@ module "operator" {
   cpu                = 512
   memory             = 1024
   settings           = local.settings
-  secrets            = local.secrets
+  secrets            = local.secrets_of["operator"]
   secrets_version    = var.secrets_version
   admin_email        = var.admin_email
   admin_password_arn = "${var.keys_secret_arn}:TOCSIN_ADMIN_PASSWORD::"

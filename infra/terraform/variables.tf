@@ -36,7 +36,7 @@ variable "cpu_architecture" {
 }
 
 variable "collector_image" {
-  description = "AWS' distribution of the OpenTelemetry collector, which hands three gauges to CloudWatch."
+  description = "AWS' distribution of the OpenTelemetry collector, which hands five metrics to CloudWatch."
   type        = string
   default     = "public.ecr.aws/aws-observability/aws-otel-collector:v0.43.1"
 }
@@ -150,13 +150,13 @@ variable "egress" {
 }
 
 variable "settings" {
-  description = "Further settings by environment variable, for all roles (.env.example lists them)."
+  description = "Further settings by environment variable, for all roles (.env.example lists them; docs/tracing.md OTEL_…)."
   type        = map(string)
   default     = {}
 
   validation {
-    condition     = alltrue([for name in keys(var.settings) : can(regex("^TOCSIN_[A-Z_]+$", name))])
-    error_message = "settings must have names like TOCSIN_LOG_LEVEL."
+    condition     = alltrue([for name in keys(var.settings) : can(regex("^(TOCSIN|OTEL)_[A-Z_]+$", name))])
+    error_message = "settings must have names like TOCSIN_LOG_LEVEL or OTEL_EXPORTER_OTLP_ENDPOINT."
   }
 }
 
@@ -166,8 +166,13 @@ variable "secret_settings" {
   default     = {}
 
   validation {
-    condition     = alltrue([for name in keys(var.secret_settings) : can(regex("^TOCSIN_[A-Z_]+$", name))])
+    condition     = alltrue([for name in keys(var.secret_settings) : can(regex("^(TOCSIN|OTEL)_[A-Z_]+$", name))])
     error_message = "secret_settings must have names like TOCSIN_SMTP_URL."
+  }
+
+  validation {
+    condition     = alltrue([for arn in values(var.secret_settings) : can(regex("^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[^:]+(:[^:]*:[^:]*:[^:]*)?$", arn))])
+    error_message = "secret_settings must be whole ARNs of secrets, with :KEY:: behind them or not."
   }
 }
 

@@ -30,6 +30,7 @@ variable "database" {
     instance_class      = string
     max_connections     = number
     engine_version      = optional(string, "17")
+    major_upgrade       = optional(bool, false)
     multi_az            = optional(bool, true)
     storage_gib         = optional(number, 50)
     max_storage_gib     = optional(number, 500)
@@ -57,11 +58,14 @@ variable "database" {
     error_message = "database.backup_days must be from 1 to 35."
   }
 
-  # Pools by role: api 8 + 4 + listeners, scheduler 1 + 2 + 1 + one, worker 3 + 1 + one, notifier 12 + two. Twice, since
-  # a rollout starts the new beside the old.
+  # What each process keeps open (docs/operations.md, held to the code by a test): api one a thread and 8, notifier 13,
+  # scheduler 7, worker 5. Twice, since a rollout starts the new beside the old.
   validation {
-    condition     = var.database.max_connections >= 2 * (16 * (var.roles.api.max + var.roles.notifier.max) + 6 * (var.roles.scheduler.max + var.roles.worker.max)) + 20
-    error_message = "database.max_connections is too small for so many tasks: 32 for each api and notifier, 12 for each scheduler and worker, 20 to spare."
+    condition = var.database.max_connections >= 20 + 2 * (
+      var.roles.api.max * tonumber(lookup(var.settings, "TOCSIN_API_WORKERS", "1")) * (tonumber(lookup(var.settings, "TOCSIN_API_THREADS", "8")) + 8) +
+      var.roles.notifier.max * 13 + var.roles.scheduler.max * 7 + var.roles.worker.max * 5
+    )
+    error_message = "database.max_connections is too small for so many tasks: twice an API's threads and 8, for each of its processes; 26 for each notifier, 14 for each scheduler, 10 for each worker; and 20 to spare."
   }
 }
 

@@ -81,6 +81,22 @@ def test_no_container_can_do_more_than_it_needs(composition: Composition, servic
         assert limits["PidsLimit"] > 0
 
 
+@pytest.mark.parametrize(
+    ("role", "withheld"),
+    [
+        ("scheduler", {"TOCSIN_JWT_KEY", "TOCSIN_ENCRYPTION_KEYS", "TOCSIN_SMTP_URL", "GRAFANA_PASSWORD"}),
+        ("worker", {"TOCSIN_JWT_KEY", "TOCSIN_SMTP_URL", "TOCSIN_ADMIN_PASSWORD", "GRAFANA_PASSWORD"}),
+        ("notifier", {"TOCSIN_JWT_KEY", "TOCSIN_ADMIN_PASSWORD", "GRAFANA_PASSWORD"}),
+        ("api", {"TOCSIN_ADMIN_PASSWORD", "GRAFANA_PASSWORD"}),
+    ],
+)
+def test_no_role_holds_the_secrets_of_another(composition: Composition, role: str, withheld: set[str]) -> None:
+    for container in composition.inspect(role):
+        given = {name for name, _, value in (line.partition("=") for line in container["Config"]["Env"]) if value}
+        assert "DATABASE_URL" in given
+        assert not given & withheld
+
+
 def test_the_database_is_reachable_from_nowhere_else(composition: Composition) -> None:
     assert composition.inspect("postgres")[0]["NetworkSettings"]["Ports"].get("5432/tcp") is None
     reach = "import socket; socket.create_connection(('postgres', 5432), timeout=2)"

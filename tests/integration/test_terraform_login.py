@@ -39,3 +39,20 @@ def test_that_login_migrates_and_takes_every_role(managed_url: str) -> None:
         with database.begin() as connection:
             assert connection.execute(text("SELECT current_user")).scalar_one() == role.value
         database.dispose()
+
+
+def test_a_login_of_its_own_for_a_worker_takes_that_role_alone(managed_url: str) -> None:
+    """As docs/security.md makes it."""
+    migrate(managed_url)
+    with psycopg.connect(managed_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE far_worker LOGIN PASSWORD 'far' IN ROLE tocsin_worker")
+    url = make_url(managed_url).set(username="far_worker", password="far").render_as_string(hide_password=False)
+    worker = Database(url, DatabaseRole.WORKER, application="test")
+    with worker.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM monitors")).scalar_one() == 0
+    worker.dispose()
+    for role in (DatabaseRole.OWNER, DatabaseRole.API):
+        other = Database(url, role, application="test")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied to set role"), other.begin():
+            pass
+        other.dispose()

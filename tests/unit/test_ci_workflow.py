@@ -54,6 +54,24 @@ def test_the_readmes_test_command_is_all_of_it() -> None:
     assert {"make check", "make pytest"} <= set(COMMANDS)
 
 
+def test_no_test_is_skipped_there_for_want_of_a_package() -> None:
+    dry = subprocess.check_output(["make", "peers", "--dry-run"], cwd=ROOT, text=True)
+    texts = "".join(path.read_text() for path in sorted((ROOT / "tests").rglob("*.py")))
+    said = re.findall(r"Debian's packages? ([a-z -]+) (?:is|are) not installed", texts)
+    wanted = {name for names in said for name in names.split(" and ")}
+    wanted |= {
+        {"nginx": "nginx-light", "dnsmasq": "dnsmasq-base"}[name] for name in re.findall(r'program\("(\w+)"\)', texts)
+    }
+    assert {"prometheus", "prometheus-alertmanager", "nginx-light", "dnsmasq-base"} <= wanted
+    assert [name for name in sorted(wanted) if f" {name}" not in dry] == []
+    runs = [step.get("run") for step in JOBS["tests"]["steps"]]
+    assert runs.index("make peers") < runs.index("make pytest")
+
+
+def test_what_takes_long_or_needs_more_than_python_is_run_there_all_the_same() -> None:
+    assert {"make test-docker", "make check-terraform", "make image IMAGE=tocsin:ci"} <= set(COMMANDS)
+
+
 def test_every_python_that_is_promised_is_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pythons = JOBS["tests"]["strategy"]["matrix"]["python"]

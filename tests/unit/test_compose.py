@@ -16,6 +16,7 @@ import yaml
 
 from common.cli import COMMANDS
 from common.settings import SECRET_FIELDS, VARIABLES, load_settings
+from tests.unit.test_terraform_roles import readers
 from tools.env_example import COMPOSE_VARIABLES
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,14 @@ _PINNED = re.compile(r"(?:[a-z0-9.-]+/)*[a-z0-9-]+:v?\d+(?:\.\d+)+(?:-[a-z]+)*")
 
 each_service = pytest.mark.parametrize("name", SERVICES)
 each_role = pytest.mark.parametrize("name", ROLES)
+
+
+#: {secret: the roles that are given it}, as on AWS, where tests/unit/test_terraform_roles.py holds it to the code.
+READERS = {**readers(), "TOCSIN_ADMIN_PASSWORD": ["migrate"]}
+
+
+def is_secret(variable: str) -> bool:
+    return VARIABLES.get(variable) in SECRET_FIELDS or variable.endswith("_PASSWORD")
 
 
 def with_defaults(text: str) -> str:
@@ -113,21 +122,30 @@ def test_a_role_starts_when_what_it_needs_is_there(name: str) -> None:
 @each_role
 def test_a_role_gets_settings_only_and_they_are_valid(name: str) -> None:
     environment: dict[str, str] = SERVICES[name]["environment"]
-    assert environment.keys() <= VARIABLES.keys()
-    sample = {"TOCSIN_JWT_KEY": "k" * 32}
-    given = {variable: sample.get(variable, with_defaults(value)) for variable, value in environment.items()}
-    settings = load_settings(given)
+    assert {variable for variable in environment.keys() - VARIABLES.keys() if environment[variable]} == set()
+    given = {variable: "" if value == "" else with_defaults(value) for variable, value in environment.items()}
+    settings = load_settings({**given, "TOCSIN_JWT_KEY": given["TOCSIN_JWT_KEY"] and "k" * 32})
     assert settings.bind == "0.0.0.0"
     assert settings.database_url is not None
     assert settings.redis_url is not None
 
 
+@each_role
+def test_a_role_is_given_exactly_the_secrets_that_it_needs(name: str) -> None:
+    environment: dict[str, str] = SERVICES[name]["environment"]
+    here = {variable for variable in (*VARIABLES, *COMPOSE_VARIABLES) if is_secret(variable)} - {"DATABASE_URL"}
+    assert here - environment.keys() == set(), "env_file would give it"
+    needs = {"REDIS_URL", *(variable for variable, roles in READERS.items() if name in roles)}
+    assert {variable for variable in here if environment[variable]} == needs
+
+
 def test_the_secrets_have_no_default() -> None:
-    secret = {name for name in {found[0] for found in _VARIABLE.findall(TEXT)} if "PASSWORD" in name or "KEY" in name}
-    assert secret == {
+    found = {name: kind for name, kind, _ in _VARIABLE.findall(TEXT) if is_secret(name)}
+    required = {name for name, kind in found.items() if kind == "?"}
+    assert required == {
         *("POSTGRES_PASSWORD", "VALKEY_PASSWORD", "GRAFANA_PASSWORD", "TOCSIN_JWT_KEY", "TOCSIN_ENCRYPTION_KEYS")
     }
-    assert {found[1] for found in _VARIABLE.findall(TEXT) if found[0] in secret} == {"?"}
+    assert {with_defaults(f"${{{name}:{found[name]}}}") for name in found.keys() - required} == {""}
 
 
 def test_every_variable_of_the_file_is_a_setting_or_listed_in_the_example() -> None:

@@ -80,19 +80,52 @@ FILLED = {
 }
 
 
+def readers() -> dict[str, list[str]]:
+    """{secret: the tasks that are given it}, of those that not all are given."""
+    return {name: [hcl.plain(role) for role in roles] for name, roles in hcl.entries(values(".")["readers"])}
+
+
 def test_every_role_would_start_with_its_settings() -> None:
     local, task = values("."), values("modules/task")
-    common = {**written(local["settings"]), **written(local["secrets"])}
-    own = [written(role["settings"]) for role in ROLES.values()]
-    own.append({**written(task["first_settings"]), **written(task["first_secrets"])})
-    for extra in own:
+    own = {name: written(role["settings"]) for name, role in ROLES.items()}
+    for name, extra in own.items():
+        given = [secret for secret in written(local["secrets"]) if name in readers().get(secret, [name])]
+        extra.update(dict.fromkeys(given, ""))
+    own["migrate"] = {**written(task["first_settings"]), **written(task["first_secrets"])}
+    for extra in own.values():
         environ = {
-            name: text.strip('"') if re.fullmatch('"[^"$]*"', text.strip()) else FILLED[name]
-            for name, text in {**common, **extra}.items()
+            name: text.strip('"') if re.fullmatch('"[^"$]+"', text.strip()) else FILLED[name]
+            for name, text in {**written(local["settings"]), **extra}.items()
         }
         settings = load_settings(environ)
         assert settings.bind == "0.0.0.0"
         assert settings.log_format == "json"
+        assert settings.database_url is not None
+
+
+#: By what the code of a role reads a secret, where it is not the setting's own name.
+READ_BY = {"smtp_url": r"smtp_url|open_context", "admin_password": "admin_password"}
+
+
+def test_a_role_is_given_exactly_the_secrets_that_its_code_reads() -> None:
+    for variable, setting in VARIABLES.items():
+        if setting in SECRET_FIELDS and setting not in ("database_url", "redis_url", "admin_password"):
+            pattern = re.compile(rf"\b(?:{READ_BY.get(setting, setting)})\b")
+            reads = {
+                name
+                for name in ROLES
+                if any(pattern.search(path.read_text(encoding="utf-8")) for path in sorted((HOME / name).rglob("*.py")))
+            }
+            assert reads == set(readers()[variable]) - {"operator"}, variable
+    assert set(written(values("modules/task")["first_secrets"])) == {"DATABASE_URL", "TOCSIN_ADMIN_PASSWORD"}
+    assert "operator" in readers()["TOCSIN_ENCRYPTION_KEYS"], "rotate-keys"
+
+
+def test_what_the_first_migration_writes_down_no_role_finds() -> None:
+    task = values("modules/task")
+    (volume,) = re.findall(r'sourceVolume *[:=] *"(\w+)"', task["migrate"])
+    assert volume == "first"
+    assert f'sourceVolume = "{volume}"' not in (ROOT / "modules/task/main.tf").read_text().partition("  main = ")[2]
 
 
 def test_ports_and_paths_are_real() -> None:
@@ -120,8 +153,13 @@ def test_metrics_that_alarms_and_scaling_go_by_exist() -> None:
     families = {family.name: family for family in REGISTRY.collect()}
     text = "".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.rglob("*.tf")))
     named = set(re.findall(r"\btocsin_[a-z_]*[a-z]\b", text))
-    assert named == {"tocsin_queue_depth", "tocsin_dead_letters", "tocsin_leader_epoch"}
-    assert named <= set(families)
+    gauges = {"tocsin_queue_depth", "tocsin_dead_letters", "tocsin_leader_epoch", "tocsin_outbox_oldest_seconds"}
+    assert named == {*gauges, "tocsin_checks_skipped_total"}
+    assert {name.removesuffix("_total") for name in named} <= set(families)
+    collector = values(".")["collector"]
+    kept = re.findall(r'regex *[:=] *"([^"]+)"', collector)
+    assert set(kept[0].split("|")) == named, "what the collector does not keep, no alarm sees"
+    assert set(re.findall(r'"\^(\w+)"', collector)) == named
     telemetry.QUEUE_DEPTH.labels(queue="x")
     telemetry.DEAD_LETTERS.labels(queue="x")
 
@@ -148,11 +186,62 @@ def test_a_full_message_carries_as_much_as_scaling_says(monkeypatch: Any) -> Non
 
 def test_containers_are_confined() -> None:
     confined = values("modules/task")["confined"]
-    assert confined["readonlyRootFilesystem"] is True
+    collector = values("modules/task")["collector"]
     assert f"USER {hcl.plain(confined['user'])}" in (HOME / "Dockerfile").read_text(encoding="utf-8")
-    assert [hcl.plain(name) for name in confined["linuxParameters"]["capabilities"]["drop"]] == ["ALL"]
+    assert [hcl.plain(name) for name in values("modules/task")["capabilities"]["capabilities"]["drop"]] == ["ALL"]
+    for container in (confined, collector):
+        assert container["readonlyRootFilesystem"] is True
+        assert int(hcl.plain(container["user"])) > 0
+        assert "local.capabilities" in container["linuxParameters"]
     image = (ROOT / "image" / "Dockerfile").read_text(encoding="utf-8")
-    mounted = hcl.plain(confined["mountPoints"][0]["containerPath"])
-    assert f'VOLUME ["{mounted}"]' in image
+    text = (ROOT / "modules/task/main.tf").read_text(encoding="utf-8")
+    mounted = set(re.findall(r'containerPath = "([^"]+)"', text))
+    assert [f'VOLUME ["{path}"]' for path in mounted] == [line for line in image.splitlines() if "VOLUME" in line]
     database = next(block for block in hcl.read(ROOT).of("module") if block.labels == ("database",))
     assert hcl.plain(database.body["ca_file"]) in image
+
+
+GUIDE = (HOME / "docs" / "deploy-aws.md").read_text(encoding="utf-8")
+
+
+def test_every_address_of_the_guide_is_there() -> None:
+    named = set(re.findall(r"module\.tocsin\.module\.(\w+)(?:\.(\w+)\.(\w+))?", GUIDE))
+    assert len(named) >= 3
+    modules = {block.labels[0] for block in hcl.read(ROOT).of("module")}
+    for module, kind, name in named:
+        assert module in modules
+        if kind:
+            assert (kind, name) in {block.labels for block in hcl.read(ROOT / "modules" / module).of("resource")}
+
+
+def test_every_output_of_the_guide_is_every_examples() -> None:
+    named = set(re.findall(r"outputs?\s+`(\w+)`|terraform output -raw (\w+)", GUIDE))
+    names = {first or second for first, second in named}
+    assert names == {"load_balancer", "outgoing_addresses", "run_operator"}
+    for example in ("small", "production"):
+        outputs = {block.labels[0] for block in hcl.read(ROOT / "examples" / example).of("output")}
+        assert names <= outputs, example
+
+
+def test_every_variable_of_the_guide_is_one() -> None:
+    module = hcl.read(ROOT)
+    variables = {block.labels[0] for block in module.of("variable")}
+    inner = set(re.findall(r"^    (\w+) +=", (ROOT / "variables_sizes.tf").read_text(encoding="utf-8"), re.MULTILINE))
+    said = re.findall(r"`(\w+)(?:\.(\w+))? = ", GUIDE) + re.findall(r"^(\w+) += \"", GUIDE, re.MULTILINE)
+    for name in (part[0] if isinstance(part, tuple) else part for part in said):
+        assert name in variables | inner | {"region", "bucket", "kms_key_id"}, name
+    for outer, within in re.findall(r"`(network|database|cache|roles|rollout)\.(\w+)", GUIDE):
+        assert outer in variables
+        assert within in inner, f"{outer}.{within}"
+
+
+def test_the_examples_costs_add_up() -> None:
+    for example in ("small", "production"):
+        text = (ROOT / "examples" / example / "README.md").read_text(encoding="utf-8")
+        rows = [int(cost) for cost in re.findall(r"^\|(?! \*\*sum).* \| (\d+) \|$", text, re.MULTILINE)]
+        total = int(re.findall(r"\*\*sum\*\* \| \| \*\*(\d+)\*\*", text)[0])
+        assert len(rows) >= 10
+        assert abs(sum(rows) - total) <= 1  # each line is rounded by itself
+        (about,) = re.findall(r"about (\d+) USD a month", text)
+        assert abs(int(about) - total) <= 5
+        assert f"{about} USD a month" in " ".join(GUIDE.split())

@@ -3,6 +3,11 @@ output "url" {
   value       = module.tocsin.url
 }
 
+output "load_balancer" {
+  description = "What the name has to lead to (CNAME) where it is not in Route 53."
+  value       = module.tocsin.load_balancer
+}
+
 output "outgoing_addresses" {
   description = "From where checks come."
   value       = module.tocsin.outgoing_addresses

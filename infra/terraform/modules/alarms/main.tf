@@ -27,6 +27,16 @@ locals {
       namespace  = "Tocsin", metric = "tocsin_leader_epoch", dimensions = local.ours, statistic = "Maximum"
       comparison = "LessThanThreshold", threshold = 1, minutes = 3, missing = "breaching"
     }
+    checks-skipped = {
+      says       = "Checks that are due are not made: more workers (roles.worker.max), or they do not reach database, cache or anything."
+      namespace  = "Tocsin", metric = "tocsin_checks_skipped_total", dimensions = local.ours, statistic = "Sum"
+      comparison = "GreaterThanThreshold", threshold = 0, minutes = 5, missing = "notBreaching"
+    }
+    nobody-told = {
+      says       = "Incidents have waited for a minute, and nobody is told: look at the notifier's logs. What waits is told in order."
+      namespace  = "Tocsin", metric = "tocsin_outbox_oldest_seconds", dimensions = local.ours, statistic = "Maximum"
+      comparison = "GreaterThanThreshold", threshold = 60, minutes = 3, missing = "notBreaching"
+    }
     database-cpu = {
       says       = "The database has been busy for ten minutes: a larger instance_class, or fewer checks."
       namespace  = "AWS/RDS", metric = "CPUUtilization", dimensions = local.database, statistic = "Average"
@@ -59,7 +69,7 @@ locals {
   } }
 
   services = { for service in var.services : "no-${service}" => {
-    says       = "No ${service} runs."
+    says       = "No ${service} runs: ECS says why its tasks stopped, their last words are in /${var.name}/${service}."
     namespace  = "ECS/ContainerInsights", metric = "RunningTaskCount"
     dimensions = { ClusterName = var.cluster_name, ServiceName = service }
     statistic  = "Maximum"

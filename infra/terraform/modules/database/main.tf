@@ -94,20 +94,20 @@ resource "aws_db_instance" "this" {
   final_snapshot_identifier = "${var.name}-final"
 
   auto_minor_version_upgrade          = true
-  allow_major_version_upgrade         = false
-  apply_immediately                   = false
+  allow_major_version_upgrade         = var.major_upgrade
+  apply_immediately                   = var.major_upgrade
   iam_database_authentication_enabled = true
 
   monitoring_interval             = 60
   monitoring_role_arn             = aws_iam_role.monitoring.arn
   performance_insights_enabled    = true
   performance_insights_kms_key_id = var.key_arn
-  enabled_cloudwatch_logs_exports = ["postgresql", "upgrade"]
+  enabled_cloudwatch_logs_exports = keys(aws_cloudwatch_log_group.logs)
 
   lifecycle {
     # Told once, at creation: naming it again later would replace the database by that old snapshot.
     ignore_changes = [snapshot_identifier, db_name, username]
   }
 
-  depends_on = [aws_cloudwatch_log_group.postgresql]
+  depends_on = [aws_cloudwatch_log_group.logs]
 }

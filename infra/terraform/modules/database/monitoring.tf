@@ -1,6 +1,8 @@
-# RDS would make this group by itself, unencrypted and for ever.
-resource "aws_cloudwatch_log_group" "postgresql" {
-  name              = "/aws/rds/instance/${var.name}-database/postgresql"
+# RDS would make these groups by itself, unencrypted and for ever.
+resource "aws_cloudwatch_log_group" "logs" {
+  for_each = toset(["postgresql", "upgrade"])
+
+  name              = "/aws/rds/instance/${var.name}-database/${each.key}"
   retention_in_days = var.log_retention_days
   kms_key_id        = var.key_arn
 }

@@ -28,6 +28,11 @@ variable "engine_version" {
   type        = string
 }
 
+variable "major_upgrade" {
+  description = "Whether engine_version may be raised to the next major version, which then happens at once."
+  type        = bool
+}
+
 variable "instance_class" {
   description = "Size of the machine."
   type        = string

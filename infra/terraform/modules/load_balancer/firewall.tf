@@ -47,6 +47,19 @@ resource "aws_wafv2_web_acl" "this" {
       managed_rule_group_statement {
         vendor_name = "AWS"
         name        = "AWSManagedRulesKnownBadInputsRuleSet"
+
+        # Alerts quote what attackers send to others, and nothing here is Java: none is to be lost for its text.
+        dynamic "rule_action_override" {
+          for_each = ["JavaDeserializationRCE_BODY", "Log4JRCE_BODY"]
+
+          content {
+            name = rule_action_override.value
+
+            action_to_use {
+              count {}
+            }
+          }
+        }
       }
     }
 
@@ -76,7 +89,7 @@ resource "aws_cloudwatch_log_group" "firewall" {
   kms_key_id        = var.key_arn
 }
 
-# Only what was stopped, and never a key or a cookie.
+# Only what was stopped, and never a key or a cookie: the paths of pings and of Alertmanager's deliveries are keys, too.
 resource "aws_wafv2_web_acl_logging_configuration" "this" {
   resource_arn            = aws_wafv2_web_acl.this.arn
   log_destination_configs = [aws_cloudwatch_log_group.firewall.arn]
@@ -94,6 +107,14 @@ resource "aws_wafv2_web_acl_logging_configuration" "this" {
         }
       }
     }
+  }
+
+  redacted_fields {
+    uri_path {}
+  }
+
+  redacted_fields {
+    query_string {}
   }
 
   redacted_fields {

@@ -76,9 +76,10 @@ resource "aws_ecs_service" "this" {
     }
   }
 
+  # An apply waits until the last watching is over.
   timeouts {
-    create = "20m"
-    update = "60m"
+    create = "${30 + 2 * var.bake_minutes}m"
+    update = "${60 + 2 * var.bake_minutes}m"
   }
 
   lifecycle {

@@ -13,18 +13,16 @@ locals {
     }
   }
 
+  capabilities = { capabilities = { add = [], drop = ["ALL"] } }
+
   # What every container of the product's image has in common.
   confined = {
     image                  = var.image
     user                   = "10001"
     readonlyRootFilesystem = true
     logConfiguration       = local.log_options
-    mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp", readOnly = false }]
     ulimits                = [{ name = "nofile", softLimit = 65536, hardLimit = 65536 }]
-    linuxParameters = {
-      initProcessEnabled = true
-      capabilities       = { add = [], drop = ["ALL"] }
-    }
+    linuxParameters        = merge(local.capabilities, { initProcessEnabled = true })
   }
 
   # ECS does not look at the image's own check.
@@ -35,18 +33,20 @@ locals {
     name        = "migrate"
     command     = ["migrate"]
     essential   = false
+    mountPoints = [{ sourceVolume = "first", containerPath = "/tmp", readOnly = false }]
     environment = [for name in sort(keys(local.first_settings)) : { name = name, value = local.first_settings[name] }]
     secrets     = [for name in sort(keys(local.first_secrets)) : { name = name, valueFrom = local.first_secrets[name] }]
   })
 
   first_settings = merge(var.settings, { TOCSIN_ADMIN_EMAIL = var.admin_email })
-  first_secrets  = merge(var.secrets, { TOCSIN_ADMIN_PASSWORD = var.admin_password_arn })
+  first_secrets  = { DATABASE_URL = var.secrets["DATABASE_URL"], TOCSIN_ADMIN_PASSWORD = var.admin_password_arn }
 
   main = { for name, value in merge(local.confined, {
     name        = var.role
     command     = var.command
     essential   = true
     stopTimeout = 60
+    mountPoints = [{ sourceVolume = "tmp", containerPath = "/tmp", readOnly = false }]
     # A task reads its secrets when it starts: with another number here, new ones are started.
     dockerLabels = { secrets-version = tostring(var.secrets_version) }
     dependsOn    = [{ containerName = "migrate", condition = "SUCCESS" }]
@@ -61,7 +61,9 @@ locals {
     image                  = var.collector_image
     essential              = false
     restartPolicy          = { enabled = true }
+    user                   = "10001"
     readonlyRootFilesystem = true
+    linuxParameters        = local.capabilities
     logConfiguration       = local.log_options
     environment            = [{ name = "AOT_CONFIG_CONTENT", value = var.collector_config }]
   }
@@ -93,5 +95,10 @@ resource "aws_ecs_task_definition" "this" {
   # The image declares /tmp as a volume, so that it belongs to everybody (image/Dockerfile).
   volume {
     name = "tmp"
+  }
+
+  # One of its own: the first migration writes the administrator's credentials there, and no role is to find them.
+  volume {
+    name = "first"
   }
 }

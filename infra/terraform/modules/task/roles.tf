@@ -10,7 +10,7 @@ locals {
   image          = regex("^(?P<account>[0-9]{12})\\.dkr\\.ecr\\.(?P<region>[a-z0-9-]+)\\.amazonaws\\.com(?:\\.cn)?/(?P<name>[^:@]+)[:@]", var.image)
   repository_arn = "arn:${data.aws_partition.current.partition}:ecr:${local.image.region}:${local.image.account}:repository/${local.image.name}"
   # ARN of a secret, without the key within it.
-  secret_arns = distinct([for arn in values(local.first_secrets) : join(":", slice(split(":", arn), 0, 7))])
+  secret_arns = distinct([for arn in concat(values(var.secrets), values(local.first_secrets)) : join(":", slice(split(":", arn), 0, 7))])
 }
 
 data "aws_iam_policy_document" "assume" {

@@ -45,7 +45,7 @@ variable "settings" {
 }
 
 variable "secrets" {
-  description = "ARN in Secrets Manager by environment variable."
+  description = "ARN in Secrets Manager by environment variable, DATABASE_URL among them."
   type        = map(string)
 }
 
