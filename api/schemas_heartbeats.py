@@ -17,7 +17,9 @@ class Heartbeat(BaseModel):
     ping_url: str
     push_url: str
     pings: Annotated[int, Field(description="So many came.")]
-    last_ping_at: Annotated[datetime | None, Field(description="The last success or failure since it is watched.")]
+    last_ping_at: Annotated[
+        datetime | None, Field(description="The last success since it is watched, or failure that is not tolerated.")
+    ]
     expected_at: datetime | None
     deadline_at: Annotated[datetime | None, Field(description="From then on it is missed.")]
     running: Annotated[int, Field(description="Runs that began and have not ended.")]

@@ -11,9 +11,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, BaseModel, Field, PlainValidator, WithJsonSchema
 
+from api.heartbeats_flood import MAX_PINGS, WINDOW_S
 from api.schemas import Body
 from common.domain.errors import FieldError
-from common.domain.heartbeats import next_cron
+from common.domain.heartbeat_schedules import next_cron
 from common.domain.operators import text_problem
 from common.http.endpoints import RECORD_TYPES, parse_resolver
 from common.http.target import parse_host, parse_target
@@ -395,7 +396,8 @@ class HeartbeatIn(OptionsIn):
     """When a heartbeat monitor is pinged."""
 
     period_seconds: Annotated[
-        int | None, Field(ge=1, le=31_536_000, description="At most so long between two pings. Default: the interval.")
+        int | None,
+        Field(ge=1, le=31_536_000, description="In any such time a ping, or at_least of them. Default: the interval."),
     ] = None
     grace_seconds: Annotated[
         int, Field(ge=1, le=31_536_000, description="How late a ping may come, and how long a run may take.")
@@ -408,11 +410,31 @@ class HeartbeatIn(OptionsIn):
         Annotated[str, Field(max_length=64), AfterValidator(_timezone)],
         Field(description="The time zone of cron, like Europe/Berlin."),
     ] = "UTC"
+    at_least: Annotated[
+        int, Field(ge=1, le=50, description="So many successes in any period_seconds, whenever they come.")
+    ] = 1
+    tolerate_failures: Annotated[
+        bool, Field(description="A failure is not down at once: it only is no success. A success is what is expected.")
+    ] = False
 
     def problems(self) -> Iterator[FieldError]:
-        """One way to say when."""
+        """One way to say when, and nothing that no pings can meet."""
         if self.cron is not None and self.period_seconds is not None:
             yield FieldError("period_seconds", "not together with cron")
+        if self.at_least == 1:
+            return
+        if self.cron is not None:
+            yield FieldError(
+                "at_least",
+                "not together with cron, which says when each one is due: give a period_seconds in its place",
+            )
+        elif self.period_seconds is None:
+            yield FieldError("at_least", "needs period_seconds: in what time so many successes come")
+        elif self.at_least * WINDOW_S > self.period_seconds * MAX_PINGS:
+            yield FieldError(
+                "at_least",
+                f"too many in {self.period_seconds} s: no more than {MAX_PINGS} pings in {WINDOW_S:.0f} s are taken",
+            )
 
 
 #: Monitor type → its options.

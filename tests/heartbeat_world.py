@@ -110,11 +110,13 @@ def earlier(world: World, monitor: dict[str, Any], seconds: float, *, heard: boo
     no = number(world, monitor)
     if heard:
         hearing(world)
-    moments = ("heard_at", "expected_at", "deadline_at", "event_at", "looked_to", "watched_from")
+    moments = ("heard_at", "expected_at", "deadline_at", "event_at", "looked_to", "watched_from", "counted_from")
     shifted = ", ".join(f"{moment} = {moment} - %(s)s * interval {_SECOND}" for moment in moments)
+    marks = "(SELECT coalesce(array_agg(ms - (%(s)s * 1000)::bigint ORDER BY n), '{}')"
     world.execute(
-        f"UPDATE heartbeats SET look_at = now(), {shifted}"
-        " WHERE monitor_no = %(no)s", no=no, s=seconds,
+        f"UPDATE heartbeats SET look_at = now(), {shifted},"
+        f" successes = {marks} FROM unnest(successes) WITH ORDINALITY AS u(ms, n)) WHERE monitor_no = %(no)s",
+        no=no, s=seconds,
     )  # fmt: skip
     world.execute(
         f"UPDATE monitors SET check_from = check_from - %(s)s * interval {_SECOND} WHERE monitor_no = %(no)s",

@@ -49,7 +49,7 @@ ABOUT: Mapping[Reason, str] = MappingProxyType(
         Reason.WORKER_NETWORK: "our own network fails",
         Reason.WORKER_STALLED: "this worker stood still",
         Reason.WORKER_NOT_PERMITTED: "this worker may not send ICMP",
-        Reason.HEARTBEAT_MISSED: "heartbeat: no ping came by the deadline",
+        Reason.HEARTBEAT_MISSED: "heartbeat: no ping, or too few successes, came by the deadline",
         Reason.HEARTBEAT_FAILED: "heartbeat: the ping says that it failed",
         Reason.RUN_TOO_LONG: "heartbeat: a run began and did not end within the grace",
         Reason.HEARTBEAT_UNHEARD: "heartbeat: no API of ours was there to hear it",

@@ -156,7 +156,7 @@ them. No API key is needed, the UUID in them is the secret.
 |---|---|
 | `/ping/<uuid>` | success |
 | `/ping/<uuid>/start` | a run begins; the next success or failure ends it and has its duration |
-| `/ping/<uuid>/fail` | failure: down at once |
+| `/ping/<uuid>/fail` | failure: down at once, unless failures are tolerated |
 | `/ping/<uuid>/<exit status>` | 0 is success, 1 to 255 is failure |
 | `/ping/<uuid>/log` | something to keep, nothing else |
 | `/api/push/<uuid>?status=up&msg=OK&ping=` | success, or failure when `status` is not `up`; `ping` is in ms |
@@ -175,13 +175,40 @@ that was resumed has a whole period again.
 
 Every `interval_seconds` a result says how it stands, which is what uptime is counted by; `failure_threshold` (here 1
 by default) counts failures and such results alike: with 2, one failure is down at the next such result unless a success
-came before it. There is no "n of the last m pings".
+came before it.
+
+**So many in a time.** With `at_least` n, n successes are expected in any `period_seconds`, whenever they come. The
+monitor is down when the n-th last success is older than the period and its grace, and up again when that many have come
+in such a time: the first ping after an outage is not enough. "n of the last m" of a job is n in m of its periods; a
+cron expression does not go with it. Counting begins with the first success or failure, and anew with a monitor that was
+resumed, as if all n had come at that moment. Another `at_least` or `period_seconds` is judged at once
+by the successes that are known, the newest n; of more than that, the missing ones count as come with the oldest.
+
+**Failures that may happen.** With `tolerate_failures` a failure, by `/fail`, exit status or push, is no more than a
+success that has not come: it is listed, ends its run, and moves no deadline. A run that does not end is down all the
+same, and only a success ends that. Without `at_least` this is one success in any period, or by each time of the cron
+expression and its grace.
+
+| wanted | `at_least` | `period_seconds` | `tolerate_failures` |
+|---|---|---|---|
+| of a daily job, two of any three runs succeed | 2 | 259200 | `true` |
+| an hourly job may fail twice in a row, not three times | 1 | 10800 | `true` |
+| five machines ping one address each night | 5 | 86400 | `false` |
+| of 24 runs a day, nine in ten succeed | 22 | 86400 | `true` |
+
+`grace_seconds` is then how much the times of two runs may differ, of a success and of the one that takes its place.
+
+A maintenance window holds back what is told of a monitor; its pings are counted in it as ever.
 
 Our own fault is never an outage: a ping that may have come while no API was there to hear it is not missed. Until the
 next one is due, the monitor is `unknown` (`heartbeat_unheard`), and pings make it up again. That has its price:
 
 - A spell without an API that comes within the grace of when a ping was due, before it or after, moves the deadline to
   the next time. For a job of once a month this is a month: what failed to run in that hour is not told before.
+- With `at_least`, a ping is due a period after each that is counted, and those that were due within the grace of a
+  spell count as come at its end. A job that pings at no set times needs a grace as wide as they spread, a client that
+  tries again, or one success more than is asked for. Until as many have come for the first time, a spell begins
+  counting anew, for at most two periods.
 - While no API runs at all, heartbeats are unknown, and no incident of ours tells it. Let something else watch the API's
   `/ready`, another Tocsin for example.
 """

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from common import log
 from common.domain.checks import Check, Observation, Phases, Result
 from common.domain.errors import Unavailable
-from common.domain.heartbeats import Course, PingKind, Said, Setting, follow, schedule_of
+from common.domain.heartbeat_schedules import schedule_of
+from common.domain.heartbeats import Course, PingKind, Said, Setting, Standing, follow
 from common.domain.monitors import MonitorConfig
 from common.domain.options import HeartbeatOptions
 from common.domain.slots import phase_ms
@@ -86,6 +87,7 @@ class HeartbeatJudge:
         heartbeats.rest(connection, outcome.resting)
         heartbeats.keep(connection, outcome.kept)
         heartbeats.clear(connection, [ping.id for ping in received])
+        heartbeats.forget(connection, [number for number, one in claimed.items() if one.gone])
 
 
 @dataclass(slots=True)
@@ -111,6 +113,9 @@ class _Outcome:
         durations: Sequence[int | None] = [None] * len(came)
         course = _course(claimed, came, config, hearing, settled=settled)
         if config is None or course is None:
+            if config is not None and not isinstance(config.options, HeartbeatOptions):
+                # It is something else by now; should it be a heartbeat again, it begins anew.
+                self.saved.append(Saved(claimed.monitor_no, claimed.pings, Standing(), self.now_ms))
             self.resting[claimed.monitor_no] = len(came)
         else:
             self.saved.append(Saved(claimed.monitor_no, claimed.pings + len(came), course.standing, course.look_at_ms))

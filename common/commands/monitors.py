@@ -102,12 +102,24 @@ def add(  # noqa: PLR0913 - the options of a command
     grace: Annotated[int | None, typer.Option(metavar="SECONDS", help="Heartbeat: how late a ping may come.")] = None,
     cron: Annotated[str | None, typer.Option(metavar="'M H D M W'", help="Heartbeat: when a ping is due.")] = None,
     timezone: Annotated[str | None, typer.Option(metavar="ZONE", help="Heartbeat: the time zone of --cron.")] = None,
+    period: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="Heartbeat: a ping in any such time; default: --interval.")
+    ] = None,
+    at_least: Annotated[
+        int | None, typer.Option(metavar="COUNT", help="Heartbeat: so many successes in any --period.")
+    ] = None,
+    tolerate_failures: Annotated[
+        bool, typer.Option("--tolerate-failures", help="Heartbeat: a failure only is no success.")
+    ] = False,
     paused: Annotated[bool, typer.Option("--paused", help="Do not check it yet.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Watch something new. Its first check follows at once; a heartbeat waits for its first ping."""
     if kind == "heartbeat":
-        body = heartbeat_of(target, name, grace=grace, cron=cron, timezone=timezone)
+        body = heartbeat_of(
+            target, name, grace_seconds=grace, cron=cron, timezone=timezone, period_seconds=period, at_least=at_least,
+            tolerate_failures=tolerate_failures or None,
+        )  # fmt: skip
     elif target is None:
         raise CommandError("say what to watch: https://host/path or host:port")
     else:

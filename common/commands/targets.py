@@ -43,15 +43,12 @@ def options_of(  # noqa: PLR0913 - each is an option of two commands
     return body
 
 
-def heartbeat_of(
-    target: str | None, name: str | None, *, grace: int | None, cron: str | None, timezone: str | None
-) -> dict[str, Any]:
-    """The same of a heartbeat. Raises CommandError."""
+def heartbeat_of(target: str | None, name: str | None, **given: str | int | None) -> dict[str, Any]:
+    """The same of a heartbeat, with its options by name; None is not given. Raises CommandError."""
     if target is not None:
         raise CommandError("a heartbeat has no target: it waits to be pinged")
     if name is None:
         raise CommandError("say what it is called: --name 'nightly backup'")
-    given = {"grace_seconds": grace, "cron": cron, "timezone": timezone}
     settings = {field: value for field, value in given.items() if value is not None}
     return {"type": "heartbeat"} | ({"heartbeat": settings} if settings else {})
 

@@ -19,7 +19,7 @@ from common.exit_status import CommandError
 
 #: As much as the API takes.
 _MAX_BYTES = 20 * 1024 * 1024
-#: What aliases may unfold into.
+#: Values in a file, and what its aliases may unfold into.
 _MAX_NODES = 2_000_000
 _MAX_DEPTH = 64
 
@@ -59,12 +59,10 @@ def read(path: str) -> list[dict[str, Any]]:
     where = "standard input" if path == "-" else path
     try:
         text = _text(path, where)
-        if _depth(text) > _MAX_DEPTH:
-            raise CommandError(f"{where} is nested more than {_MAX_DEPTH} deep")
+        _refuse_what_is_too_much(text, where)
         document = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except yaml.MarkedYAMLError as error:
-        place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise CommandError(f"{where}{place}: {error.problem or 'not YAML'}") from None
+        raise CommandError(f"{where}{_line(error.problem_mark)}: {error.problem or 'not YAML'}") from None
     except (yaml.YAMLError, RecursionError, ValueError):
         raise CommandError(f"{where} is not YAML") from None
     if not isinstance(document, dict) or not isinstance(document.get("monitors"), list):
@@ -101,16 +99,26 @@ def _text(path: str, where: str) -> str:
     return text
 
 
-def _depth(text: str) -> int:
-    """How deep it is nested; the loader itself is recursive, and in C that ends the process."""
-    depth = deepest = 0
+def _refuse_what_is_too_much(text: str, where: str) -> None:
+    """Go through its events, and no further than to the first that is too much.
+
+    The loader itself is recursive, and in C that ends the process; and what it reads costs more with every level.
+    """
+    depth = nodes = 0
     for event in yaml.parse(text, _Base):
+        nodes += isinstance(event, yaml.NodeEvent)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-            deepest = max(deepest, depth)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-    return deepest
+        if depth > _MAX_DEPTH:
+            raise CommandError(f"{where}{_line(event.start_mark)}: nested more than {_MAX_DEPTH} deep")
+        if nodes > _MAX_NODES:
+            raise CommandError(f"{where} holds more than {_MAX_NODES:,} values")
+
+
+def _line(mark: Any) -> str:
+    return f", line {mark.line + 1}" if mark else ""
 
 
 def _complaints(document: dict[str, Any]) -> Iterator[str]:

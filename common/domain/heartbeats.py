@@ -1,4 +1,4 @@
-"""When a heartbeat is expected, and what pings and their absence say: pure, so that every race has its test.
+"""What pings and their absence say of a heartbeat: pure, so that every race has its test.
 
 A heartbeat is judged at three kinds of moments: when a ping says something new, when a deadline has passed, and at its
 slots, where what it is counts for uptime like any other scheduled result. Our own deafness is never held against it:
@@ -11,15 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from types import MappingProxyType
-from zoneinfo import ZoneInfo
-
-from cronsim import CronSim, CronSimError
 
 from common.domain.accounting import Span
 from common.domain.checks import Kind, Reason, Verdict, _Labelled
-from common.domain.options import HeartbeatOptions
+from common.domain.heartbeat_schedules import NOTHING_COUNTED, Schedule, Tally
 from common.domain.slots import latest_slot, next_slot
 
 #: A deadline is judged so long after it passed: what came in time may still be on its way to the disk.
@@ -53,51 +49,12 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """When signals are due: every `period_ms`, or as `cron` says in a time zone. `grace_ms` later they are late."""
-
-    period_ms: int
-    grace_ms: int
-    cron: str | None = None
-    timezone: str = "UTC"
-
-    def next_after(self, at_ms: int) -> int:
-        """The first moment after this one at which a signal is due."""
-        return at_ms + self.period_ms if self.cron is None else next_cron(self.cron, self.timezone, at_ms)
-
-
-def schedule_of(options: HeartbeatOptions, interval_s: int) -> Schedule:
-    """The schedule that a monitor's options mean."""
-    period_s = options.period_seconds if options.period_seconds is not None else interval_s
-    return Schedule(period_s * 1000, options.grace_seconds * 1000, options.cron, options.timezone)
-
-
-@lru_cache(maxsize=10_000)
-def next_cron(expression: str, timezone: str, after_ms: int) -> int:
-    """The first moment after this one that a cron expression means there.
-
-    In the hour that clocks repeat, an expression with a fixed hour means its first turn, as cron does; in the hour that
-    they skip, the moment after it. Raises ValueError for what is no expression or never comes.
-    """
-    after = datetime.fromtimestamp(after_ms / 1000, UTC).astimezone(ZoneInfo(timezone))
-    try:
-        moments = CronSim(expression, after)
-    except CronSimError as error:
-        raise ValueError(str(error)) from None
-    for moment in moments:
-        found_ms = round(moment.timestamp() * 1000)
-        # From the second turn of a repeated hour, its first turn lies behind us.
-        if found_ms > after_ms:
-            return found_ms
-    raise ValueError("never comes")
-
-
-@dataclass(frozen=True, slots=True)
 class Standing:
     """What is remembered of a heartbeat.
 
-    `heard_ms` is the last success or failure since it is watched, `event_ms` the newest moment that was judged,
-    `looked_to_ms` its newest slot that was; `runs` are (run id or "", start) of runs without an end, oldest first.
+    `heard_ms` is the last success or failure (but none that is tolerated) since it is watched, `event_ms` the newest
+    moment that was judged, `looked_to_ms` its newest slot that was; `runs` are (run id or "", start) of runs without an
+    end, oldest first. `tally` is empty unless the schedule counts.
     """
 
     armed: bool = False
@@ -113,6 +70,7 @@ class Standing:
     expected_ms: int | None = None
     deadline_ms: int | None = None
     runs: tuple[tuple[str, int], ...] = ()
+    tally: Tally = NOTHING_COUNTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +145,8 @@ def _restarted(standing: Standing, setting: Setting) -> Standing:
         return standing
     changed = replace(standing, version=setting.version)
     if standing.watched_from_ms != setting.watched_from_ms:
-        changed = replace(changed, watched_from_ms=setting.watched_from_ms, heard_ms=None, runs=())
-        changed = replace(changed, trouble=Reason.NONE, message="")
+        changed = replace(changed, watched_from_ms=setting.watched_from_ms, heard_ms=None, trouble=Reason.NONE)
+        changed = replace(changed, message="", runs=(), tally=NOTHING_COUNTED)
     elif standing.trouble is Reason.HEARTBEAT_MISSED:
         changed = replace(changed, trouble=Reason.NONE, message="")
     return _expecting(changed, setting)
@@ -198,12 +156,20 @@ def _expecting(standing: Standing, setting: Setting) -> Standing:
     """With the next signal that is due. A deadline that deafness may have spoilt moves on."""
     if not standing.armed:
         return replace(standing, expected_ms=None, deadline_ms=None)
-    grace_ms = setting.schedule.grace_ms
-    expected_ms = setting.schedule.next_after(_anchor(standing))
-    for begin, end in setting.deaf:
-        if begin < expected_ms + grace_ms and end > max(expected_ms - grace_ms, _anchor(standing)):
-            expected_ms = setting.schedule.next_after(end)
-    return replace(standing, expected_ms=expected_ms, deadline_ms=expected_ms + grace_ms)
+    expected_ms = setting.schedule.due(_tally(standing, setting.schedule), setting.deaf)
+    return replace(standing, expected_ms=expected_ms, deadline_ms=expected_ms + setting.schedule.grace_ms)
+
+
+def _tally(standing: Standing, schedule: Schedule) -> Tally:
+    """What the next signal has to follow."""
+    if not schedule.counts:
+        return Tally((_anchor(standing),))
+    tally, heard_ms = standing.tally, standing.heard_ms or 0
+    # A success that is not in it: the version before, which counts none, has heard it.
+    uncounted = standing.trouble is Reason.NONE and heard_ms > max((*tally.successes, tally.since_ms or 0))
+    if tally == NOTHING_COUNTED or uncounted:
+        return Tally(since_ms=_anchor(standing))
+    return schedule.fitted(tally)
 
 
 def _anchor(standing: Standing) -> int:
@@ -225,27 +191,53 @@ def _hear(path: _Path, ping: Ping) -> int | None:
         return None
     started_ms, runs = _ended(standing.runs, ping)
     duration_ms = None if started_ms is None else at_ms - started_ms
-    failed = ping.kind is PingKind.FAIL
-    code = ping.exit_code or 0
-    news = failed or standing.trouble is not Reason.NONE or standing.heard_ms is None or not path.setting.settled
-    path.standing = _expecting(
-        replace(
-            standing,
-            armed=True,
-            heard_ms=at_ms,
-            trouble=Reason.HEARTBEAT_FAILED if failed else Reason.NONE,
-            message=_failure(ping) if failed else "",
-            code=code,
-            latency_ms=ping.latency_ms if duration_ms is None else float(duration_ms),
-            runs=runs,
-        ),
-        path.setting,
-    )
-    if news:
-        # The first of its life is a slot's as well: from here on it counts for uptime.
-        kind = Kind.SCHEDULED if standing.heard_ms is None else Kind.CONFIRM
-        _say(path, at_ms, Verdict.DOWN if failed else Verdict.UP, kind)
+    latency_ms = ping.latency_ms if duration_ms is None else float(duration_ms)
+    success = ping.kind is PingKind.SUCCESS
+    tally = _counted(standing, path.setting, at_ms, success=success)
+    standing = replace(standing, armed=True, code=ping.exit_code or 0, latency_ms=latency_ms, runs=runs)
+    path.standing = replace(standing, tally=tally)
+    if success:
+        _succeed(path, at_ms)
+    elif path.setting.schedule.tolerant:
+        path.standing = _expecting(path.standing, path.setting)
+    else:
+        _fail(path, at_ms, _failure(ping))
     return duration_ms
+
+
+def _counted(standing: Standing, setting: Setting, at_ms: int, *, success: bool) -> Tally:
+    """The tally after a signal. The first of its life is where counting begins, whatever it says."""
+    schedule = setting.schedule
+    if not schedule.counts:
+        return NOTHING_COUNTED
+    tally = _tally(standing, schedule) if standing.armed else Tally(since_ms=at_ms)
+    return schedule.followed(tally, at_ms, setting.deaf) if success else tally
+
+
+def _succeed(path: _Path, at_ms: int) -> None:
+    before = path.standing
+    path.standing = standing = _expecting(
+        replace(before, heard_ms=at_ms, trouble=Reason.NONE, message=""), path.setting
+    )
+    if before.trouble is not Reason.NONE and (standing.deadline_ms or 0) <= at_ms:
+        # One of several that are missing: it is as down as it was.
+        message = _missing(standing, path.setting.schedule)
+        path.standing = replace(standing, trouble=Reason.HEARTBEAT_MISSED, message=message)
+    elif before.trouble is not Reason.NONE or before.heard_ms is None or not path.setting.settled:
+        _say(path, at_ms, Verdict.UP, _kind_after(before))
+
+
+def _fail(path: _Path, at_ms: int, message: str) -> None:
+    before = path.standing
+    path.standing = _expecting(
+        replace(before, heard_ms=at_ms, trouble=Reason.HEARTBEAT_FAILED, message=message), path.setting
+    )
+    _say(path, at_ms, Verdict.DOWN, _kind_after(before))
+
+
+def _kind_after(before: Standing) -> Kind:
+    """The first of its life is a slot's as well: from here on it counts for uptime."""
+    return Kind.SCHEDULED if before.heard_ms is None else Kind.CONFIRM
 
 
 def _ended(runs: tuple[tuple[str, int], ...], ping: Ping) -> tuple[int | None, tuple[tuple[str, int], ...]]:
@@ -280,10 +272,20 @@ def _pass_deadlines(path: _Path, until_ms: int) -> None:
     if standing.deadline_ms is None or standing.expected_ms is None or standing.trouble is not Reason.NONE:
         return
     if standing.deadline_ms <= until_ms:
-        heard = "not heard since" if standing.heard_ms is None else "last heard"
-        last = _shown(standing.heard_ms or standing.watched_from_ms)
-        message = f"expected by {_shown(standing.expected_ms)} with {_span(grace_ms)} of grace; {heard} {last}"
+        message = _missing(standing, path.setting.schedule)
         _trouble(path, standing.deadline_ms, until_ms, Reason.HEARTBEAT_MISSED, message)
+
+
+def _missing(standing: Standing, schedule: Schedule) -> str:
+    """What was expected of one that is late, and what there was."""
+    expected_ms = standing.expected_ms or 0
+    heard = "not heard since" if standing.heard_ms is None else "last heard"
+    last = f"{heard} {_shown(standing.heard_ms or standing.watched_from_ms)}"
+    expected = f"expected by {_shown(expected_ms)} with {_span(schedule.grace_ms)} of grace; {last}"
+    if schedule.at_least == 1:
+        return expected
+    came = sum(mark > expected_ms - schedule.period_ms for mark in standing.tally.successes)
+    return f"{came} of {schedule.at_least} successes in {_span(schedule.period_ms)}; the next was {expected}"
 
 
 def _trouble(path: _Path, at_ms: int, until_ms: int, reason: Reason, message: str) -> None:
@@ -321,7 +323,7 @@ def _look_at_slot(path: _Path, slot: int) -> None:
         verdict = Verdict.UNKNOWN
     elif verdict is Verdict.UP:
         # It would be late if we had heard all the time.
-        plain_ms = setting.schedule.next_after(_anchor(standing)) + setting.schedule.grace_ms
+        plain_ms = setting.schedule.due(_tally(standing, setting.schedule)) + setting.schedule.grace_ms
         verdict = Verdict.UNKNOWN if slot > plain_ms else Verdict.UP
     _say(path, slot, verdict, Kind.SCHEDULED)
 

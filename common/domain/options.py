@@ -128,12 +128,17 @@ class RedisOptions(Trust):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatOptions:
-    """When pings are expected: every `period_seconds` (None: the interval), or by a `cron` expression in `timezone`."""
+    """When pings are expected: every `period_seconds` (None: the interval), or by a `cron` expression in `timezone`.
+
+    With `at_least` so many successes in any `period_seconds`. With `tolerate_failures` a failure is only no success.
+    """
 
     period_seconds: int | None = None
     grace_seconds: int = 60
     cron: str | None = None
     timezone: str = "UTC"
+    at_least: int = 1
+    tolerate_failures: bool = False
 
 
 Options = (

@@ -14,6 +14,7 @@ from common.clock import from_ms, to_ms
 from common.domain.accounting import Span
 from common.domain.checks import Reason, Verdict
 from common.domain.health import Health
+from common.domain.heartbeat_schedules import Tally
 from common.domain.heartbeats import Ping, PingKind, Standing
 from common.store.arrays import integers
 from common.store.engine import Connection
@@ -31,7 +32,8 @@ WITH wanted AS (
   SELECT monitor_no FROM (SELECT monitor_no FROM heartbeats WHERE look_at <= now() ORDER BY look_at LIMIT %(limit)s) d
 )
 SELECT h.monitor_no, h.pings, h.armed, h.version, h.watched_from, h.heard_at, h.trouble, h.message, h.code,
-       h.latency_ms, h.event_at, h.looked_to, h.expected_at, h.deadline_at, h.runs, m.check_from
+       h.latency_ms, h.event_at, h.looked_to, h.expected_at, h.deadline_at, h.runs, h.successes,
+       h.counted_from, m.check_from, m.deleted_at IS NOT NULL
   FROM wanted JOIN heartbeats h USING (monitor_no) JOIN monitors m USING (monitor_no)
  ORDER BY h.monitor_no LIMIT %(limit)s FOR UPDATE OF h SKIP LOCKED
 """
@@ -59,11 +61,12 @@ UPDATE heartbeats h
    SET look_at = u.look_at, pings = u.pings, armed = u.armed, version = u.version, watched_from = u.watched_from,
        heard_at = u.heard_at, trouble = u.trouble, message = u.message, code = u.code, latency_ms = u.latency_ms,
        event_at = u.event_at, looked_to = u.looked_to, expected_at = u.expected_at, deadline_at = u.deadline_at,
-       runs = u.runs
+       runs = u.runs, successes = u.successes, counted_from = u.counted_from
   FROM json_to_recordset(%(rows)s::json) AS u(
        monitor_no int, look_at timestamptz, pings bigint, armed boolean, version int, watched_from timestamptz,
        heard_at timestamptz, trouble smallint, message text, code smallint, latency_ms real, event_at timestamptz,
-       looked_to timestamptz, expected_at timestamptz, deadline_at timestamptz, runs jsonb)
+       looked_to timestamptz, expected_at timestamptz, deadline_at timestamptz, runs jsonb,
+       successes bigint[], counted_from timestamptz)
  WHERE h.monitor_no = u.monitor_no
 """
 
@@ -85,6 +88,9 @@ SELECT u.monitor_no, u.n %% %(ring)s, u.n, u.at, u.kind, u.exit_code, u.duration
        duration_ms = EXCLUDED.duration_ms, rid = EXCLUDED.rid, source = EXCLUDED.source, body = EXCLUDED.body
 """
 _CLEAR = "DELETE FROM ping_inbox WHERE id = ANY(%(ids)s::bigint[])"
+# Nobody can ask for what a deleted monitor was told, and its secret has to go.
+_FORGET_PINGS = "DELETE FROM pings WHERE monitor_no = ANY(%(monitors)s::int[])"
+_FORGET = "DELETE FROM heartbeats WHERE monitor_no = ANY(%(monitors)s::int[])"
 # Notes of monitors that are no heartbeats, or none any more: nobody will judge them.
 _SWEEP = """
 DELETE FROM ping_inbox i
@@ -95,12 +101,13 @@ DELETE FROM ping_inbox i
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A locked heartbeat."""
+    """A locked heartbeat. `gone`: its monitor is deleted."""
 
     monitor_no: int
     pings: int
     standing: Standing
     check_from_ms: int
+    gone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +241,14 @@ def clear(connection: Connection, ids: Sequence[int]) -> None:
     connection.exec_driver_sql(_CLEAR, {"ids": integers(ids)})
 
 
+def forget(connection: Connection, monitors: Sequence[int]) -> None:
+    """Forget locked heartbeats whose monitors are deleted, with their pings."""
+    if not monitors:
+        return
+    for statement in (_FORGET_PINGS, _FORGET):
+        connection.exec_driver_sql(statement, {"monitors": integers(monitors)})
+
+
 def sweep(connection: Connection) -> int:
     """Take out what nobody will judge; how many."""
     return int(connection.exec_driver_sql(_SWEEP).rowcount)
@@ -243,7 +258,8 @@ def _claimed(row: Any) -> Claimed:
     return Claimed(
         monitor_no=row[0],
         pings=row[1],
-        check_from_ms=to_ms(row[15]),
+        check_from_ms=to_ms(row[17]),
+        gone=row[18],
         standing=Standing(
             armed=row[2],
             version=row[3],
@@ -258,6 +274,7 @@ def _claimed(row: Any) -> Claimed:
             expected_ms=None if row[12] is None else to_ms(row[12]),
             deadline_ms=None if row[13] is None else to_ms(row[13]),
             runs=tuple(sorted(row[14].items(), key=lambda run: run[1])),
+            tally=Tally(tuple(row[15]), None if row[16] is None else to_ms(row[16])),
         ),
     )
 
@@ -290,6 +307,8 @@ def _row(saved: Saved) -> dict[str, Any]:
         "expected_at": _moment(standing.expected_ms),
         "deadline_at": _moment(standing.deadline_ms),
         "runs": dict(standing.runs),
+        "successes": standing.tally.successes,
+        "counted_from": _moment(standing.tally.since_ms),
     }
 
 

@@ -59,11 +59,12 @@ DELETE FROM maintenance_spans WHERE (monitor_no, window_id, begins_at) IN (
   SELECT monitor_no, window_id, begins_at FROM maintenance_spans
    WHERE phase = 2 AND ends_at < %(before)s ORDER BY ends_at LIMIT 10000)
 """
-# What a later change has replaced for longer than rollups are kept.
+# What a later change, or the end of the monitor, has replaced for longer than rollups are kept.
 _FORGET_CHANGES = """
 DELETE FROM {table} c USING (
-  SELECT x.monitor_no, x.at, x.no FROM {table} x WHERE x.at < %(before)s AND EXISTS (
+  SELECT x.monitor_no, x.at, x.no FROM {table} x WHERE x.at < %(before)s AND (EXISTS (
     SELECT 1 FROM {table} y WHERE y.monitor_no = x.monitor_no AND (y.at, y.no) > (x.at, x.no) AND y.at < %(before)s)
+      OR EXISTS (SELECT 1 FROM monitors m WHERE m.monitor_no = x.monitor_no AND m.deleted_at < %(before)s))
    ORDER BY x.at LIMIT 10000) old
  WHERE c.monitor_no = old.monitor_no AND c.at = old.at AND c.no = old.no
 """

@@ -12,7 +12,7 @@ CREATE TABLE heartbeats (
   secrets      text,                                   -- sealed: {"token": the secret}
   look_at      timestamptz NOT NULL DEFAULT 'infinity',  -- when it has to be looked at next, if nothing happens before
   pings        bigint NOT NULL DEFAULT 0,              -- so many came
-  armed        boolean NOT NULL DEFAULT false,         -- pinged once: from then on it is expected
+  armed        boolean NOT NULL DEFAULT false,         -- a success or failure came: from then on one is expected
   version      integer NOT NULL DEFAULT 0,             -- of the configuration that it was last looked at with
   code         smallint NOT NULL DEFAULT 0,            -- exit status of the last signal
   trouble      smallint NOT NULL DEFAULT 0,            -- common.domain.checks.Reason why it is down

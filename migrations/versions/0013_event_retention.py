@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migrations.sql import run_sql
+from migrations.sql import build_indexes, run_sql
 
 revision = "0013"
 down_revision = "0012"
@@ -12,6 +12,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Add to the schema; the version before goes on working with it."""
+    build_indexes("0013_event_indexes.sql")
     run_sql("0013_event_retention.sql")
 
 

@@ -224,6 +224,24 @@ def test_another_type_becomes_a_heartbeat_and_back(world: World, judges: Judges)
     assert world.alice.get(f"/v1/monitors/{monitor['id']}/heartbeat").status_code == 404
 
 
+def test_one_that_was_something_else_for_a_while_misses_nothing_of_that_time(world: World, judges: Judges) -> None:
+    monitor = make(world.alice)
+    ping(world, monitor)
+    judges.run()
+    path = f"/v1/monitors/{monitor['id']}"
+    assert world.alice.patch(path, json={"type": "http", "target": "http://192.0.2.7/"}).status_code == 200
+    earlier(world, monitor, 75)
+    judges.run()
+    earlier(world, monitor, 3_600)
+    body = {"type": "heartbeat", "target": "", "heartbeat": {"grace_seconds": 10}}
+    assert world.alice.patch(path, json=body).status_code == 200
+    judges.run()
+    assert incidents(world) == []
+    ping(world, monitor)
+    judges.run()
+    assert state(world, monitor)["status"] == "up"
+
+
 def test_it_is_never_in_the_wheel(world: World) -> None:
     from common.store import schedule
 

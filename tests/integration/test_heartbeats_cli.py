@@ -33,8 +33,14 @@ def test_a_heartbeat_is_added_and_its_address_shown(tocsin: Shell, world: World)
         "--timezone", "Europe/Berlin", "--grace", "1800",
     )  # fmt: skip
     assert made["heartbeat"] == {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "grace_seconds": 1800}
+    counted = tocsin.json(
+        "monitors", "add", "--type", "heartbeat", "--name", "Five", "--key", "five", "--period", "86400",
+        "--at-least", "5", "--tolerate-failures",
+    )  # fmt: skip
+    assert counted["heartbeat"] == {"period_seconds": 86_400, "at_least": 5, "tolerate_failures": True}
     exported = tocsin("export").stdout
     assert "type: heartbeat" in exported
+    assert "at_least: 5" in exported
     assert "target" not in exported
     assert tocsin("plan", "-f", "-", "--exit-code", feed=exported).returncode == 0
 
@@ -46,6 +52,7 @@ def test_a_heartbeat_is_added_and_its_address_shown(tocsin: Shell, world: World)
         (("http://192.0.2.7/", "--type", "heartbeat", "--name", "x"), "no target"),
         ((), "say what to watch"),
         (("--type", "heartbeat", "--name", "x", "--cron", "daily"), "five fields"),
+        (("--type", "heartbeat", "--name", "x", "--at-least", "3"), "needs period_seconds"),
     ],
 )
 def test_what_is_missing_is_one_line(tocsin: Shell, arguments: tuple[str, ...], said: str) -> None:

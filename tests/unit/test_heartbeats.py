@@ -12,18 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.domain.checks import Kind, Reason, Verdict
-from common.domain.heartbeats import (
-    MARGIN_MS,
-    MAX_RUNS,
-    Course,
-    Ping,
-    PingKind,
-    Schedule,
-    Setting,
-    Standing,
-    follow,
-    next_cron,
-)
+from common.domain.heartbeat_schedules import Schedule, next_cron
+from common.domain.heartbeats import MARGIN_MS, MAX_RUNS, Course, Ping, PingKind, Setting, Standing, follow
 
 S = 1000
 T0 = 1_800_000_000 * S
@@ -230,6 +220,15 @@ def test_a_spell_far_from_when_the_ping_is_due_excuses_nothing() -> None:
     beat.go(86_000)
     found = events(beat.go(86_404 + 15))
     assert found == [(86_414.0, Verdict.DOWN, Reason.HEARTBEAT_MISSED)]
+
+
+def test_a_second_spell_at_the_usual_time_excuses_as_well_as_one_a_period_after_the_first() -> None:
+    beat = Beat()
+    beat.go(5, ping(4))
+    # The pings at 64 s and 124 s are lost; the one at 184 s is not.
+    beat.deaf = [(T0 + 60 * S, T0 + 95 * S), (T0 + 120 * S, T0 + 130 * S)]
+    assert events(beat.go(183)) == []
+    assert events(beat.go(185, ping(184))) == [(184.0, Verdict.UP, Reason.NONE)]
 
 
 def test_a_run_whose_end_nobody_may_have_heard_is_forgotten() -> None:
