@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from api.exposition_families import FAMILIES, RESPONSE_TIME, UPTIME_RATIO, Family, Read, is_fresh
@@ -42,11 +42,21 @@ class Line:
 
 
 def lines(rows: Iterable[Seen]) -> list[Line]:
-    """Rows with their labels. They come monitor by monitor: what is said once a monitor is said by its first row."""
-    found, last = [], 0
+    """Rows with their labels. They come monitor by monitor.
+
+    What is said once a monitor is said by the first of its rows that tells how it is now, else by its first.
+    """
+    found: list[Line] = []
+    speaks = 0
     for row in rows:
-        found.append(Line(row, is_fresh(row), _labels(row), "" if row.monitor_no == last else _kuma_labels(row)))
-        last = row.monitor_no
+        fresh, kuma = is_fresh(row), ""
+        if not found or found[-1].row.monitor_no != row.monitor_no:
+            speaks, kuma = len(found), _kuma_labels(row)
+        elif fresh and not found[speaks].fresh:
+            kuma = found[speaks].kuma
+            found[speaks] = replace(found[speaks], kuma="")
+            speaks = len(found)
+        found.append(Line(row, fresh, _labels(row), kuma))
     return found
 
 

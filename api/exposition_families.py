@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from common.domain.checks import Reason, Verdict
+from common.domain.checks import NOT_REACHED, Phases, Reason, Verdict
 from common.domain.health import Health
 from common.store.exposition import Seen
 
@@ -21,10 +21,8 @@ _WELL = frozenset({Verdict.UP, Verdict.DEGRADED})
 #: A result older than so many intervals and a minute says nothing of now.
 _STALE_INTERVALS, _STALE_S = 3, 60
 
-_NO_ANSWER = frozenset(
-    {Reason.DNS_TIMEOUT, Reason.DNS_FAILED, Reason.DNS_UNREACHABLE, Reason.CONNECT_REFUSED, Reason.CONNECT_TIMEOUT,
-     Reason.UNREACHABLE, Reason.CONNECTION_RESET, Reason.NO_REPLY, Reason.TIMEOUT}
-)  # fmt: skip
+#: What blackbox_exporter calls a failure due to a regular expression: something was sent, and not what was expected.
+NOT_AS_EXPECTED = frozenset({Reason.BODY_MISMATCH, Reason.HEADER_MISMATCH, Reason.ANSWER_MISMATCH})
 
 _REFUSED = frozenset({Reason.TLS_CERTIFICATE_EXPIRED, Reason.TLS_CERTIFICATE_UNTRUSTED, Reason.TLS_HOSTNAME_MISMATCH})
 
@@ -62,12 +60,23 @@ def _success(row: Seen) -> float:
     return 1 if row.verdict in _WELL else 0
 
 
-def _transfer(row: Seen) -> float | None:
+def transfer_ms(phases: Phases) -> float | None:
     """What is left of the whole after its other phases; only of what has answered."""
-    if row.ttfb_ms is None or row.ttfb_ms < 0 or row.total_ms is None:
+    if phases.ttfb_ms < 0:
         return None
-    spent = sum(max(0.0, part or 0.0) for part in (row.dns_ms, row.connect_ms, row.tls_ms, row.ttfb_ms))
-    return max(0.0, row.total_ms - spent) / 1000
+    spent = sum(max(0.0, part) for part in (phases.dns_ms, phases.connect_ms, phases.tls_ms, phases.ttfb_ms))
+    return max(0.0, phases.total_ms - spent)
+
+
+def _phases(row: Seen) -> Phases:
+    parts = (row.dns_ms, row.connect_ms, row.tls_ms, row.ttfb_ms, row.total_ms)
+    return Phases(*(NOT_REACHED if part is None else part for part in parts))
+
+
+def _failed_due_to_regex(row: Seen) -> float | None:
+    if row.type not in {"http", "tcp"}:
+        return None
+    return int(row.verdict == Verdict.DOWN and row.reason in NOT_AS_EXPECTED)
 
 
 def _only(type_: str, read: Read) -> Read:
@@ -115,7 +124,7 @@ FAMILIES: tuple[Family, ...] = (
             "connect": lambda row: _seconds(row.connect_ms),
             "tls": lambda row: _seconds(row.tls_ms),
             "processing": lambda row: _seconds(row.ttfb_ms),
-            "transfer": _transfer,
+            "transfer": lambda row: _seconds(transfer_ms(_phases(row))),
         },
     ),
     _one(
@@ -123,9 +132,8 @@ FAMILIES: tuple[Family, ...] = (
     ),
     _one(
         "probe_failed_due_to_regex",
-        "Whether the check failed because the body was not as expected.",
-        lambda row: int(row.reason == Reason.BODY_MISMATCH),
-        "http",
+        "Whether the check failed because what was sent was not as expected.",
+        _failed_due_to_regex,
     ),
     _phased(
         "probe_icmp_duration_seconds",
@@ -133,10 +141,16 @@ FAMILIES: tuple[Family, ...] = (
         "icmp",
         {"resolve": lambda row: _seconds(row.dns_ms), "rtt": lambda row: _seconds(row.ttfb_ms)},
     ),
+    _phased(
+        "probe_dns_duration_seconds",
+        "How long each phase of the question took.",
+        "dns",
+        {"resolve": lambda row: _seconds(row.dns_ms), "request": lambda row: _seconds(row.ttfb_ms)},
+    ),
     _one(
         "probe_dns_query_succeeded",
-        "Whether the name server answered.",
-        lambda row: int(row.verdict in _WELL or row.reason not in _NO_ANSWER),
+        "Whether the name server answered, whatever its answer.",
+        lambda row: None if row.ttfb_ms is None else int(row.ttfb_ms >= 0),
         "dns",
     ),
     Family(
@@ -177,7 +191,10 @@ UPTIME_RATIO = (
     "monitor_uptime_ratio",
     "Share of judged time that was up or degraded, as reports count it; at most 5 minutes (1d) or an hour old.",
 )
-RESPONSE_TIME = ("monitor_response_time_seconds", "Mean duration of the checks that reached their target.")
+RESPONSE_TIME = (
+    "monitor_response_time_seconds",
+    "Mean duration of the checks that reached their target, 1d or 30d; at most 5 minutes (1d) or an hour old.",
+)
 #: What has the labels of another kind: (name, help, labels beside the monitor's).
 OTHERS = (
     (*UPTIME_RATIO, ("window",)),

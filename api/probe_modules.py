@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, cast
 
 from api import parsing
 from api.context import caller, services
-from api.exposition import head, number
-from api.exposition_families import FAMILIES
 from api.monitor_documents import to_settings
 from api.reach import refuse_denied
 from api.schemas_probes import ProbeBase, ProbeIn
 from common.domain.checks import Observation
 from common.domain.errors import FieldError, ValidationFailed
-from common.domain.health import Health
 from common.domain.sources import SOURCES
-from common.probe_requests import ProbeRequest
+from common.probe_requests import Detail, ProbeRequest
 from common.store import locations
-from common.store.exposition import Seen
 
 #: As blackbox.yml has them when it is installed; every type of ours is a module as well, without options.
 MODULES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -67,7 +63,7 @@ def read(module: str, target: str, scrape_timeout: str | None) -> Asked:
             settings.options,
             settings.secrets,
             settings.assertions,
-            certificate=True,
+            detail=Detail.FACTS,
         ),
     )
 
@@ -79,32 +75,6 @@ def look(asked: Asked, location: str | None) -> Observation:
         if wanted not in locations.ids_by_name(connection):
             raise _wrong("location", "there is no such location")
     return services().probes.probe(wanted, asked.request)
-
-
-def told(asked: Asked, seen: Observation) -> Iterator[str]:
-    """The series of one probe, without labels of their own: Prometheus gives it those of the target."""
-    row = _row(asked, seen)
-    for family in FAMILIES:
-        values = [] if not family.name.startswith("probe_") else [(beside, read(row)) for beside, read in family.series]
-        known = [(beside, value) for beside, value in values if value is not None]
-        if known:
-            yield head(family.name, family.help)
-        for beside, value in known:
-            yield f"{family.name}{{{beside}}} {number(value)}\n" if beside else f"{family.name} {number(value)}\n"
-    if seen.address:
-        yield head("probe_ip_protocol", "Whether the address was of IP version 4 or 6.")
-        yield f"probe_ip_protocol {6 if ':' in seen.address else 4}\n"
-
-
-def _row(asked: Asked, seen: Observation) -> Seen:
-    """As if it were a monitor's newest result."""
-    phases = seen.phases
-    return Seen(
-        monitor_no=0, id="", key=None, name="", type=asked.type, target=asked.request.target, severity="", labels={},
-        interval_s=1, enabled=True, health=Health.UP, maintenance=False, location="", verdict=int(seen.verdict),
-        reason=int(seen.reason), slot_s=0, age_s=0, code=seen.code, dns_ms=phases.dns_ms, connect_ms=phases.connect_ms,
-        tls_ms=phases.tls_ms, ttfb_ms=phases.ttfb_ms, total_ms=phases.total_ms, expires_s=seen.expires_s,
-    )  # fmt: skip
 
 
 def _timeout_s(scrape_timeout: str | None) -> float:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from flask import Response, request
 
-from api import exposition, probe_modules
+from api import exposition, probe_modules, probe_series
 from api.context import caller, services
 from api.exposition import OPENMETRICS, TEXT
 from api.monitor_filters import exact_labels
@@ -70,7 +70,7 @@ def probe_for_prometheus(query: ProbeQuery) -> Response:
     seen = probe_modules.look(asked, query.location)
     if seen.verdict is Verdict.UNKNOWN:
         raise Unanswered(f"The target could not be judged: {seen.message}", code="PROBE_NOT_JUDGED")
-    text = "".join(probe_modules.told(asked, seen))
+    text = "".join(probe_series.told(asked.type, seen))
     return _text((text + "# EOF\n" if _open_metrics() else text).encode())
 
 

@@ -50,7 +50,9 @@ class ProbeQuery(Query):
     """What is to be probed, as blackbox_exporter is asked."""
 
     target: Annotated[str, Field(min_length=1, max_length=2_048)]
-    module: Annotated[str, Field(min_length=1, max_length=50, description="A type of monitor, or http_2xx and others.")]
+    module: Annotated[
+        str, Field(min_length=1, max_length=50, description="A type of monitor, or http_2xx and others.")
+    ] = "http_2xx"
     location: Annotated[str | None, Field(max_length=63, description="Default: the server's own.")] = None
     debug: Annotated[str | None, Field(max_length=10, description="Taken, and without effect.")] = None
 

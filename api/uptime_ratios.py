@@ -7,26 +7,26 @@ Kept in this process alone, and forgotten when nobody has asked for long.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common import log
 from common.clock import monotonic_s
-from common.domain.accounting_cover import Cover, cover
+from common.domain.accounting_cover import Cover, Level, Rolled, cover
 from common.domain.errors import Unavailable
 from common.domain.histogram import value_ms
 from common.store import exposition, rollups, uptime
-from common.store.engine import Database
-from common.store.uptime import Sums
+from common.store.engine import Connection, Database
 
 #: {window: (days, how old its figures may be in seconds)}. A year moves slowly, and costs a look at every day of it.
 WINDOWS: Mapping[str, tuple[int, float]] = {"1d": (1, 300.0), "30d": (30, 3_600.0), "365d": (365, 3_600.0)}
 
-#: Of this one the mean duration is counted too: it takes every bucket of every row.
-TIMED = "1d"
+#: Of these the mean duration is counted too: it takes every bucket of every row, and of a year there are too many.
+TIMED = frozenset({"1d", "30d"})
 
 _PAGE = 500
-_DAY_MS = 86_400_000
+_DAY_MS = Level.DAY.ms
 _FORGET_AFTER_S = 1_800.0
 
 
@@ -54,8 +54,9 @@ class UptimeRatios:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._entries: dict[tuple[str, str], _Entry] = {}
-        #: One is counted at a time, however many ask.
-        self._counting = threading.Lock()
+        #: What is to be counted, one after the other by one thread, however many ask.
+        self._due: deque[tuple[str, str, _Entry]] = deque()
+        self._counter: threading.Thread | None = None
 
     def of(self, org_id: str) -> dict[str, Mapping[int, Known]]:
         """{window: {monitor's number: its figures}} as far as they are there; what is old is counted anew meanwhile."""
@@ -69,9 +70,23 @@ class UptimeRatios:
                 found[window] = entry.known
                 if not entry.making and (entry.made_s is None or now_s > entry.made_s + fresh_s):
                     entry.making = True
-                    # Daemons: nobody waits for them at the end.
-                    threading.Thread(target=self._renew, args=(org_id, window, entry), daemon=True).start()
+                    self._due.append((org_id, window, entry))
+            if self._due and (self._counter is None or not self._counter.is_alive()):
+                # A daemon: nobody waits for it at the end.
+                self._counter = threading.Thread(target=self._count_due, name="uptimes", daemon=True)
+                self._counter.start()
         return found
+
+    def _count_due(self) -> None:
+        while (due := self._next()) is not None:
+            self._renew(*due)
+
+    def _next(self) -> tuple[str, str, _Entry] | None:
+        with self._lock:
+            if self._due:
+                return self._due.popleft()
+            self._counter = None  # whatever becomes due from here on has a thread of its own
+            return None
 
     def _forget(self, now_s: float) -> None:
         for key in [key for key, entry in self._entries.items() if now_s > entry.asked_s + _FORGET_AFTER_S]:
@@ -79,8 +94,7 @@ class UptimeRatios:
 
     def _renew(self, org_id: str, window: str, entry: _Entry) -> None:
         try:
-            with self._counting:
-                entry.known = self._count(org_id, window)
+            entry.known = self._count(org_id, window)
         except Unavailable as error:
             log.get_logger().warning("uptimes_not_counted", error=str(error.__cause__ or error))
         finally:
@@ -89,25 +103,49 @@ class UptimeRatios:
             entry.making = False
 
     def _count(self, org_id: str, window: str) -> Mapping[int, Known]:
-        timed = window == TIMED
+        with self._database.begin(org_id) as connection:
+            reach = _reach(*rollups.progress(connection), window)
         found: dict[int, Known] = {}
-        after, reach = 0, self._reach(org_id, WINDOWS[window][0])
+        after = 0
         while True:
             with self._database.begin(org_id) as connection:
                 numbers = exposition.numbers(connection, org_id, after=after, limit=_PAGE)
-                sums = uptime.sums(connection, list(numbers.values()), reach, latencies=timed)
-            found |= {number: _known(sums[id_], timed=timed) for number, id_ in numbers.items() if id_ in sums}
+                known = _known(connection, list(numbers.values()), reach)
+            found |= {number: known[id_] for number, id_ in numbers.items() if id_ in known}
             if len(numbers) < _PAGE:
                 return found
             after = max(numbers)
 
-    def _reach(self, org_id: str, days: int) -> Cover:
-        with self._database.begin(org_id) as connection:
-            rolled, now_ms = rollups.progress(connection)
-        return cover(rolled, now_ms - days * _DAY_MS, now_ms)
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """Which rows a ratio is counted from, and which a mean duration is (None: no such mean)."""
+
+    judged: Cover
+    timed: Cover | None
 
 
-def _known(sums: Sums, *, timed: bool) -> Known:
-    count = sum(sums.latencies.values())
-    total_ms = sum(value_ms(bucket) * times for bucket, times in sums.latencies.items()) if timed else 0.0
-    return Known(sums.times.uptime, total_ms / count / 1000 if count else None)
+def _reach(rolled: Rolled, now_ms: int, window: str) -> _Reach:
+    days, _ = WINDOWS[window]
+    begin_ms = now_ms - days * _DAY_MS
+    judged = cover(rolled, begin_ms, now_ms)
+    if window not in TIMED:
+        return _Reach(judged, None)
+    if days == 1:
+        return _Reach(judged, judged)
+    # A mean over weeks needs no ends to five minutes, which are most of the rows.
+    return _Reach(judged, cover(rolled, begin_ms - begin_ms % _DAY_MS, now_ms - now_ms % Level.HOUR.ms))
+
+
+def _known(connection: Connection, ids: Sequence[str], reach: _Reach) -> dict[str, Known]:
+    """The figures of some monitors, by id."""
+    judged = uptime.sums(connection, ids, reach.judged, latencies=reach.timed is reach.judged)
+    timed = judged
+    if reach.timed is not None and reach.timed is not reach.judged:
+        timed = uptime.sums(connection, ids, reach.timed, latencies=True)
+    return {id_: Known(sums.times.uptime, _mean_s(timed.get(id_, sums).latencies)) for id_, sums in judged.items()}
+
+
+def _mean_s(latencies: Mapping[int, int]) -> float | None:
+    count = sum(latencies.values())
+    return sum(value_ms(bucket) * times for bucket, times in latencies.items()) / count / 1000 if count else None

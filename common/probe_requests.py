@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from enum import IntEnum
 from typing import Any
 
 from common.broker import BLOCK_S, QueueBroker, enqueue_probe, withdraw_probe
@@ -27,6 +28,14 @@ _QUESTION_KEPT_MS = 6_000
 _ANSWER_KEPT_S = 30
 
 
+class Detail(IntEnum):
+    """How much is told of what was seen. Sent as numbers, never renumber: what is told must be understood, too."""
+
+    RESULT = 0  # what a monitor's result holds
+    CERTIFICATE = 1  # and when the certificate expires
+    FACTS = 2  # and all that is noted beside
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
     """What is to be probed. `options` and `assertions` are as a monitor's are stored, `secrets` its in plain text."""
@@ -38,7 +47,7 @@ class ProbeRequest:
     options: Mapping[str, Any]
     secrets: Mapping[str, str]
     assertions: Sequence[Mapping[str, Any]]
-    certificate: bool = False  # whether it is told when the target's certificate expires
+    detail: Detail = Detail.RESULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class ProbeRequests:
         if sealed is None:
             return None
         version, fields = self._vault.open(_owner("question", id_), sealed.decode())
-        return ProbeRequest(**fields) if version == _VERSION else None
+        return _read(fields) if version == _VERSION else None
 
     def answer(self, id_: str, observation: Observation) -> None:
         """Tell whoever waits what was seen."""
@@ -114,15 +123,32 @@ def _owner(what: str, id_: str) -> str:
     return f"probe {what}:{id_}"
 
 
+def told_of(observation: Observation, detail: Detail) -> Observation:
+    """No more than whoever asked can read."""
+    return replace(
+        observation,
+        expires_s=observation.expires_s if detail >= Detail.CERTIFICATE else None,
+        facts=observation.facts if detail >= Detail.FACTS else None,
+    )
+
+
 def _asked(request: ProbeRequest) -> dict[str, Any]:
-    """As a worker of the version before reads it too, unless something is wanted that it cannot do."""
+    """As a worker of the version before reads it too: to it `certificate` is yes or no, and absent is no."""
     fields = asdict(request)
-    return fields if request.certificate else {name: value for name, value in fields.items() if name != "certificate"}
+    detail = int(fields.pop("detail"))
+    return {**fields, "certificate": detail} if detail else fields
+
+
+def _read(fields: dict[str, Any]) -> ProbeRequest:
+    # int: an API of the version before says true.
+    detail = Detail(min(int(fields.pop("certificate", 0)), max(Detail)))
+    return ProbeRequest(**fields, detail=detail)
 
 
 def _encoded(observation: Observation) -> dict[str, Any]:
     told = {**asdict(observation), "verdict": int(observation.verdict), "reason": int(observation.reason)}
-    return told if observation.expires_s is not None else {key: told[key] for key in told if key != "expires_s"}
+    # What is younger than the first version of this is there only for those who asked for it.
+    return {key: value for key, value in told.items() if value is not None or key not in {"expires_s", "facts"}}
 
 
 def _decoded(document: dict[str, Any]) -> Observation:

@@ -20,6 +20,8 @@ from common.domain.errors import SettingsError
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+#: Of a traceparent of version 00.
+_LENGTH = 55
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 #: {sampler: (its share unless an argument says otherwise, whether it has an argument)}.
@@ -177,6 +179,8 @@ def read_traceparent(header: str) -> tuple[SpanRef, bool] | None:
     found = _TRACEPARENT.fullmatch(header)
     if found is None or header.startswith("ff") or found[1] == _NO_TRACE or found[2] == _NO_SPAN:
         return None
+    if header.startswith("00") and len(header) > _LENGTH:
+        return None  # only a later version may go on
     return SpanRef(found[1], found[2]), bool(int(found[3], 16) & 1)
 
 

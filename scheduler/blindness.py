@@ -48,11 +48,17 @@ class Lookout:
         self._patience = timedelta(seconds=patience_s)
         self._batch = batch
         self._looked_to = 0
+        self._looked = False
 
     def step(self) -> bool:
         """Look once; whether there is more to tell at once."""
         if not self._leads():
+            if self._looked:
+                # Another shows them from now on; what we showed last must not stand beside it.
+                telemetry.LOCATIONS_BLIND.set(0)
+            self._looked = False
             return False
+        self._looked = True
         with self._database.begin() as connection:
             more = self._look(connection)
         self._mark_unseen()

@@ -40,7 +40,9 @@ _CLASS = (
     f'sum by (class) (label_replace(rate(tocsin_api_requests_total{_RATE}), "class", "${{1}}xx", "status", "(.).."))'
 )
 _FAILED = f'sum by (channel_type, outcome) (rate(tocsin_notifications_total{{outcome=~"failed|dead"}}{_RATE}))'
-_P95 = f'sum by (le) (rate(tocsin_api_request_duration_seconds_bucket{{route!~"/v1/probes|/probe"}}{_RATE}))'
+#: What takes as long as a target does, or as there are monitors: the alert TocsinApiSlow leaves it out as well.
+_LONG = "/v1/probes|/probe|/v1/stream|/prometheus/.*"
+_P95 = f'sum by (le) (rate(tocsin_api_request_duration_seconds_bucket{{route!~"{_LONG}"}}{_RATE}))'
 _ALERTS = Panel(
     "Alerts that fire", "What the rules in infra/prometheus/rules say right now. Empty is good.",
     [('ALERTS{alertname=~"Tocsin.*",alertstate="firing"}', "")], kind="table", width=24, height=5,
@@ -152,6 +154,10 @@ _WORKERS = Page(
                       "ops"),
                 Panel("Probes on demand", "Somebody waited for: /v1/probes, /probe.",
                       [(_rate("tocsin_probes_asked_total", "outcome"), "{{outcome}}")], "ops"),
+                Panel("Blind locations", "Those that see nothing; each organization concerned has an incident.",
+                      [("max(tocsin_locations_blind)", "locations")]),
+                Panel("Unreadable messages", "Of a version that this worker does not know, or of nobody; set aside.",
+                      [(_rate("tocsin_messages_refused_total", "queue"), "{{queue}}")], "ops"),
             ],
         ),
         (
@@ -266,7 +272,7 @@ _API = Page(
             "Now",
             [
                 _stat("Requests a second", "Answered.", _rate("tocsin_api_requests_total"), unit="reqps"),
-                _stat("p95", "Of all routes, what waits for a probe aside.",
+                _stat("p95", "Of all routes, what waits for probes or tells Prometheus everything aside.",
                       f"histogram_quantile(0.95, {_P95})", unit="s", limits=(0.05, 0.25), decimals=3),
                 _stat("Failures", "Share of answers that are 5xx.", "tocsin:api_failures:ratio5m", unit="percentunit",
                       limits=(0.001, 0.01), decimals=2),

@@ -79,7 +79,7 @@ def _variables(page: Page) -> Iterator[dict[str, Any]]:
     yield {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus", "hide": 0,
            "refresh": 1, "regex": "", "current": {}}  # fmt: skip
     for name, query in page.variables:
-        yield {"name": name, "label": name.capitalize(), "type": "query", "datasource": _SOURCE, "definition": query,
+        yield {"name": name, "label": name.capitalize(), "type": "query", "datasource": _SOURCE,
                "query": {"query": query, "refId": name}, "refresh": 2, "includeAll": True, "multi": True,
                "allValue": ".*", "sort": 1, "current": {"text": "All", "value": "$__all"}}  # fmt: skip
 
@@ -167,7 +167,7 @@ def _defaults(panel: Panel) -> dict[str, Any]:
         made["min"] = 0
         made["color"] = {"mode": "palette-classic"}
         made["custom"] = {
-            "drawStyle": "line", "lineInterpolation": "monotone", "lineWidth": 1 if panel.stacked else 2,
+            "drawStyle": "line", "lineInterpolation": "linear", "lineWidth": 1 if panel.stacked else 2,
             "fillOpacity": 35 if panel.stacked else 8, "showPoints": "never", "spanNulls": 60_000,
             "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
             "thresholdsStyle": {"mode": "dashed" if panel.limits else "off"},

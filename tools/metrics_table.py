@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from api.exposition_families import FAMILIES, OTHERS
+from api.probe_series import SERIES
 from common import telemetry
 
 PATH = Path(__file__).parent.parent / "docs" / "metrics.md"
@@ -30,7 +31,7 @@ def sections() -> dict[str, list[Any]]:
 
 def updated(text: str) -> str:
     """The document with its tables as the code has them now."""
-    for name, lines in (("our own", _ours()), ("per monitor", _theirs())):
+    for name, lines in (("our own", _ours()), ("per monitor", _theirs()), ("per probe", _asked())):
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)
@@ -57,6 +58,14 @@ def _theirs() -> Iterator[str]:
         yield f"| `{family.name}` | {_labels(family.labels)} | {family.help} |"
     for name, about, labels in OTHERS:
         yield f"| `{name}` | {_labels(labels)} | {about} |"
+
+
+def _asked() -> Iterator[str]:
+    yield "| metric | labels | probers | what it says |"
+    yield "|---|---|---|---|"
+    for metric in SERIES:
+        probers = ", ".join(metric.probers) or "all"
+        yield f"| `{metric.name}` | {_labels(metric.labels)} | {probers} | {metric.help} |"
 
 
 def _labels(names: Any) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -17,16 +16,14 @@ from common.broker import decode_probe
 from common.domain.checks import Observation, Phases, Reason
 from common.domain.errors import Unavailable
 from common.domain.monitors import MonitorConfig
-from common.probe_requests import ProbeRequest, ProbeRequests
+from common.probe_requests import ProbeRequest, ProbeRequests, told_of
 from common.store.monitor_configs import StoredConfig
 from common.vault import SecretUnreadable, Vault
 from worker.configs import ConfigCache
-from worker.probes.base import failed
+from worker.probes.base import NOBODY, failed
 
 Look = Callable[[MonitorConfig], Awaitable[Observation]]
 
-#: No monitor's number, in what is kept by it; versions tell one probe from the next.
-_NOBODY = -1
 #: A probe has no schedule, but a configuration has an interval: the longest, within which every timeout is.
 _INTERVAL_S = 86_400
 
@@ -54,9 +51,7 @@ class AskedProbes:
             if request is None:
                 telemetry.PROBES_ASKED.labels("late").inc()
                 return
-            observation = await self._observe(id_, request)
-            if not request.certificate:
-                observation = replace(observation, expires_s=None)  # nobody could read it before there was /probe
+            observation = told_of(await self._observe(id_, request), request.detail)
             await loop.run_in_executor(self._blocking, self._requests.answer, id_, observation)
         except (Unavailable, SecretUnreadable) as error:
             telemetry.PROBES_ASKED.labels("dropped").inc()
@@ -79,7 +74,7 @@ class AskedProbes:
         """As if it were a monitor's row, so that it means what a monitor's would."""
         sealed = self._vault.seal(f"monitor:{request.org_id}:{id_}", dict(request.secrets)) if request.secrets else None
         return StoredConfig(
-            monitor_no=_NOBODY,
+            monitor_no=NOBODY,  # versions tell one probe from the next, in what is kept by it
             monitor_id=id_,
             org_id=request.org_id,
             config_version=next(self._versions),

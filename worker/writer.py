@@ -117,6 +117,8 @@ class Writer:
         self._collect()
         if self._trying:
             self._isolate()
+        # Now too: while PostgreSQL is away none of this comes to its end, and that is when somebody wants to know.
+        telemetry.WRITER_WAITING.set(self.waiting)
         flush = list(islice(self._queue, self._limit))
         if not flush:
             return False

@@ -20,19 +20,36 @@ def certificate_values(session: ssl.SSLObject) -> dict[str, float]:
     leaf = session.getpeercert(binary_form=True)
     if leaf is None:
         return {}
+    # A chain that was verified has no certificate that does not count; without there is only what the server sent.
+    chain = verified_chain(session) if verifies(session) else sent_chain(session)
     try:
-        days = [_days_left(each) for each in (leaf, *_chain(session))]
+        days = [_days_left(each) for each in (leaf, *chain)]
     except ValueError:
         return {}  # without verification anything may stand in a certificate
     return {"cert_days": days[0], "chain_days": min(days)}
 
 
-def _chain(session: ssl.SSLObject) -> list[bytes]:
-    # Public since Python 3.13; before, the same methods stand on the inner object. A chain that was verified has no
-    # certificate that does not count; without verification there is only what the server sent.
-    inner: Any = session if hasattr(session, "get_verified_chain") else session._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
-    verified = session.context.verify_mode is not ssl.CERT_NONE
-    chain = inner.get_verified_chain() if verified else inner.get_unverified_chain()
+def verifies(session: ssl.SSLObject) -> bool:
+    """Whether nobody passes for the server who is not."""
+    return session.context.verify_mode is not ssl.CERT_NONE
+
+
+def verified_chain(session: ssl.SSLObject) -> list[bytes]:
+    """From the server's certificate to the authority that is trusted (DER)."""
+    return _ders(_inner(session).get_verified_chain())
+
+
+def sent_chain(session: ssl.SSLObject) -> list[bytes]:
+    """The certificates that the server sent, its own first (DER)."""
+    return _ders(_inner(session).get_unverified_chain())
+
+
+def _inner(session: ssl.SSLObject) -> Any:
+    """Where the methods for chains are: public since Python 3.13, before on the inner object."""
+    return session if hasattr(session, "get_verified_chain") else session._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _ders(chain: Any) -> list[bytes]:
     return [each if isinstance(each, bytes) else each.public_bytes(_DER) for each in chain or ()]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import ssl
+
 import pycurl
 
 from common.domain.checks import NOT_REACHED, Phases
@@ -10,11 +13,14 @@ from common.http.exchange import MAX_HEADER_BYTES, HttpExchange, HttpRequest
 from common.http.extras import Via, apply_extras
 from common.http.headers import header_lines
 from common.http.redirects import Hop
+from common.http.tls_facts import TlsSession
 
 _US_PER_MS = 1000.0
 #: OpenSSL's own list without its first entry, the post-quantum X25519MLKEM768: making that key share for each fresh
 #: connection costs a sixth of a whole check over TLS (2,330 → 2,700 a CPU-second), and what a probe says is no secret.
 _GROUPS = "X25519:P-256:X448:P-521:P-384:ffdhe2048:ffdhe3072"
+#: The only place where libcurl says which TLS was agreed on: a line of its account of a transfer.
+_AGREED = re.compile(rb"SSL connection using (\S+) / (\S+)")
 
 
 class Handle:
@@ -27,6 +33,7 @@ class Handle:
         "_limit",
         "_plain",
         "_room",
+        "_session",
         "_user_agent",
         "body_bytes",
         "curl",
@@ -44,6 +51,7 @@ class Handle:
         self.body_bytes = 0
         self.too_large = False
         self._plain = False
+        self._session: tuple[str, str] | None = None
 
     def prepare(
         self, hop: Hop, request: HttpRequest, address: str, timeout_ms: int, via: Via | None = None
@@ -72,6 +80,10 @@ class Handle:
         if extras is not None or request.want_certificate:
             self._plain = False
             setopt(pycurl.OPT_CERTINFO, int(request.want_certificate))
+            self._session = None
+            if request.want_session:
+                setopt(pycurl.VERBOSE, 1)
+                setopt(pycurl.DEBUGFUNCTION, self._on_account)
             if extras is not None:
                 apply_extras(self.curl, hop, extras, via)
         return None
@@ -153,6 +165,23 @@ class Handle:
                 if name == "Expire date":
                     return days_left_of(value)
         return None
+
+    def session(self) -> TlsSession | None:
+        """Which TLS was agreed on, and the certificates that the server sent, if that was wanted and there was any."""
+        # libcurl gives its account of the handshake before it judges the certificate.
+        if self._session is None or not self.curl.getinfo(pycurl.APPCONNECT_TIME_T):
+            return None
+        texts = [
+            value
+            for certificate in self.curl.getinfo(pycurl.INFO_CERTINFO)
+            for name, value in certificate
+            if name == "Cert"
+        ]
+        return TlsSession(*self._session, tuple(map(ssl.PEM_cert_to_DER_cert, texts)))
+
+    def _on_account(self, kind: int, line: bytes) -> None:
+        if kind == pycurl.INFOTYPE_TEXT and (agreed := _AGREED.match(line)):
+            self._session = agreed[1].decode("latin-1"), agreed[2].decode("latin-1")
 
     def _report_phases(self, phases: Phases, *, secure: bool) -> None:
         getinfo = self.curl.getinfo

@@ -157,6 +157,7 @@ class HttpEngine:
             _conclude(handle, outcome, hop, request, exchange, via)
             if request.want_certificate:
                 exchange.cert_days = handle.certificate_days()
+                exchange.session = handle.session()
         finally:
             # Does nothing unless we were cancelled while libcurl was at work.
             multi.abandon(handle.curl)

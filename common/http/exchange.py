@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from common.domain.checks import Phases, Reason
 from common.domain.egress import Denial
 from common.domain.options import HttpExtras
+from common.http.tls_facts import TlsSession
 
 DEFAULT_MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_HEADER_BYTES = 64 * 1024
@@ -18,7 +19,8 @@ class HttpRequest:
 
     Of the body at most `keep_body_bytes` are kept; above `max_body_bytes` the transfer is broken off. `traceparent`
     is a header of its own, so that `headers` can be the same tuple in every check of a monitor. `extras` (a proxy, a
-    private authority, a client certificate, a version of HTTP) and `want_certificate` cost a handle's set-up each time.
+    private authority, a client certificate, a version of HTTP) and `want_certificate` cost a handle's set-up each time;
+    so does `want_session`, which comes with that and brings all that is known of the TLS session.
     """
 
     method: str
@@ -34,6 +36,7 @@ class HttpRequest:
     traceparent: str = ""
     extras: HttpExtras | None = None
     want_certificate: bool = False
+    want_session: bool = False
 
 
 @dataclass(slots=True)
@@ -41,8 +44,8 @@ class HttpExchange:
     """What came of a request. `reason` is NONE when a complete response arrived, whatever its status.
 
     `url` is the last one asked, without credentials; `address` the one connected to; phases are summed over hops.
-    `cert_days` is there when it was wanted and there was TLS. `denial` says what the egress rules objected to: for
-    counters and logs, never for users.
+    `cert_days` and `session` are the last hop's, where they were wanted and there was TLS. `denial` says what the
+    egress rules objected to: for counters and logs, never for users.
     """
 
     url: str = ""
@@ -58,6 +61,7 @@ class HttpExchange:
     http_version: str = ""
     denial: Denial | None = None
     cert_days: float | None = None
+    session: TlsSession | None = None
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -98,4 +102,5 @@ class HttpExchange:
         """The response was a redirect that is followed."""
         self.redirects += 1
         self.address = ""
+        self.session = None
         self.discard_response()

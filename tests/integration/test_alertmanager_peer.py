@@ -96,12 +96,12 @@ def serving(server: Any) -> Iterator[None]:
 
 
 @contextmanager
-def program(arguments: Sequence[str], port: int, folder: Path) -> Iterator[None]:
+def program(arguments: Sequence[str], port: int, folder: Path, *, ready: str = "/-/ready") -> Iterator[None]:
     """A program until it is ready, and its end."""
     with (folder / f"{port}.log").open("w") as log:
         process = subprocess.Popen(arguments, cwd=folder, stdout=log, stderr=log)
     try:
-        wait_until(lambda: _ready(process, port), 20, f"{arguments[0]} on {port}, see {log.name}")
+        wait_until(lambda: _ready(process, port, ready), 20, f"{arguments[0]} on {port}, see {log.name}")
         yield
     finally:
         process.terminate()
@@ -112,10 +112,10 @@ def program(arguments: Sequence[str], port: int, folder: Path) -> Iterator[None]
             process.wait(10)
 
 
-def _ready(process: subprocess.Popen[bytes], port: int) -> bool:
+def _ready(process: subprocess.Popen[bytes], port: int, path: str) -> bool:
     assert process.poll() is None, "it ended by itself"
     try:
-        return requests.get(f"http://127.0.0.1:{port}/-/ready", timeout=1).status_code == 200
+        return requests.get(f"http://127.0.0.1:{port}{path}", timeout=1).status_code == 200
     except requests.RequestException:
         return False
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from common import telemetry
 from common.clock import utc_now
 from common.domain.checks import Observation, Reason, Verdict
 from common.domain.incident import Status
@@ -375,3 +376,16 @@ def test_what_killed_workers_leave_is_forgotten_after_a_day(scene: Scene) -> Non
     scene.say(worker=2)
     scene.look(for_s=0)
     assert scene.run("SELECT count(*) FROM worker_signs") == [(1,)]
+
+
+def test_who_leads_no_more_shows_no_blind_location(scene: Scene) -> None:
+    """Its metrics are scraped beside those of the next leader, for as long as it lives."""
+    leads = [True]
+    lookout = scene.another(leads=lambda: leads[0])
+    scene.watch(scene.shop)
+    scene.say(BLINDED)
+    scene.look(lookout=lookout)
+    assert telemetry.LOCATIONS_BLIND._value.get() == 1
+    leads[0] = False
+    lookout.step()
+    assert telemetry.LOCATIONS_BLIND._value.get() == 0

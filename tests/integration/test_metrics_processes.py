@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import requests
 
 from tests.integration.test_api_process import ROOT, environment, free_port
@@ -45,6 +46,13 @@ def test_an_api_of_several_processes_counts_them_together(database_url: str, red
         assert {tuple(samples(base, counted)) for _ in range(10)} == {(float(asked),)}
         files = list(tmp_path.glob("tocsin-metrics-*/counter_*.db"))
         assert len(files) >= 2, "one process answered everything: nothing is proved"
+        killed = psutil.Process(process.pid).children()
+        killed[0].kill()
+        wait_until(lambda: len(set(psutil.Process(process.pid).children()) - set(killed)) == 1, 15, "its successor")
+        # What it counted is not lost, and nothing that it measured is left behind.
+        assert {tuple(samples(base, counted)) for _ in range(10)} == {(float(asked),)}
+        assert not list(tmp_path.glob(f"tocsin-metrics-*/gauge_live*_{killed[0].pid}.db"))
+        assert samples(base, 'tocsin_build_info{role="api"') == [1.0]
     finally:
         process.terminate()
         process.wait(30)

@@ -22,7 +22,7 @@ from tests.probing import (
     udp_peer,
 )
 from tests.targets import free_port
-from worker.probes import icmp
+from worker.probes import icmp, icmp_echo
 
 #: What a name server sends back → reason
 NAME_SERVERS = [
@@ -88,7 +88,7 @@ def icmp_over_a_pair(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
     ours.setblocking(False)
     theirs.setblocking(False)
     pretended = Pretended(fileno=ours.detach())
-    monkeypatch.setattr(icmp, "_open", lambda _kind: pretended)
+    monkeypatch.setattr(icmp, "open_to", lambda _address: pretended)
     return theirs
 
 
@@ -142,7 +142,7 @@ def test_a_kernel_that_forbids_icmp_is_our_fault_and_says_what_to_do(monkeypatch
 
     async def main() -> None:
         async with context() as ctx:
-            monkeypatch.setattr(icmp.socket, "socket", forbidden)
+            monkeypatch.setattr(icmp_echo.socket, "socket", forbidden)
             found = await look(config("icmp", "127.0.0.1", 1), ctx)
             monkeypatch.undo()
             assert (found.verdict, found.reason) == (Verdict.UNKNOWN, Reason.WORKER_NOT_PERMITTED)

@@ -103,13 +103,16 @@ def test_a_probe_says_what_blackbox_would(world: World, worker: RoleProcess, tar
     up = probe("http_2xx", target.url("/up"))
     assert (up["probe_success"], up["probe_http_status_code"], up["probe_ip_protocol"]) == (1, 200, 4)
     assert up["probe_duration_seconds"] >= up['probe_http_duration_seconds{phase="connect"}'] > 0
+    assert (up["probe_http_version"], up["probe_http_redirects"], up["probe_http_ssl"]) == (1.1, 0, 0)
     assert probe("http_2xx", target.url("/up").removeprefix("http://"))["probe_success"] == 1
+    assert world.nobody.get("/probe", query_string={"target": target.url("/up")}, headers=key).status_code == 200
     down = probe("http", target.url("/down"))
     assert (down["probe_success"], down["probe_http_status_code"]) == (0, 500)
+    assert down['tocsin_probe_failure_info{reason="status_mismatch"}'] == 1
     assert probe("tcp_connect", f"127.0.0.1:{target.port}")["probe_success"] == 1
     nobody_there = probe("tcp_connect", f"127.0.0.1:{free_ports(1)[0]}")
     assert nobody_there["probe_success"] == 0
-    for wrong in ("module=nothing&target=x", "module=tcp&target=x", "module=http", "target=x",
+    for wrong in ("module=nothing&target=x", "module=tcp&target=x", "module=http", "",
                   "module=http&target=http://169.254.169.254/", "module=http&target=x&location=nowhere"):  # fmt: skip
         assert world.nobody.get(f"/probe?{wrong}", headers=key).status_code == 400, wrong
     assert world.nobody.get("/prometheus/metrics", headers=key).status_code == 403

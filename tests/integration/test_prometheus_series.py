@@ -109,6 +109,34 @@ def test_a_failure_says_why(world: World) -> None:
     assert found["probe_http_ssl"] == 0
 
 
+#: (what was seen of a name server, probe_dns_query_succeeded)
+ANSWERED = [
+    (Observation(Verdict.UP, phases=Phases(1.0, -1, -1, 4.0, 5.0)), 1),
+    (Observation(Verdict.DOWN, Reason.DNS_FAILED, code=2, phases=Phases(1.0, -1, -1, 4.0, 5.0)), 1),  # SERVFAIL
+    (Observation(Verdict.DOWN, Reason.DNS_TIMEOUT, phases=Phases(1.0, -1, -1, -1, 5_000.0)), 0),
+    (Observation(Verdict.DOWN, Reason.EGRESS_DENIED, phases=Phases(total_ms=0.1)), 0),  # nobody was asked
+]
+
+
+@pytest.mark.parametrize(("seen", "succeeded"), ANSWERED)
+def test_a_name_server_that_refuses_has_answered(world: World, seen: Observation, succeeded: int) -> None:
+    monitor = world.alice.make_monitor(type="dns", target="shop.example")
+    see(world, monitor, seen)
+    found = told(world, monitor)
+    assert found["probe_dns_query_succeeded"] == succeeded
+    assert found.get("probe_dns_duration_seconds phase=request") == (0.004 if succeeded else None)
+    assert "probe_failed_due_to_regex" not in found
+
+
+def test_what_is_not_as_expected_is_told_apart_from_what_is_not_there(world: World) -> None:
+    monitor = world.alice.make_monitor(type="tcp", target="192.0.2.1:22")
+    cases = [(Reason.ANSWER_MISMATCH, Verdict.DOWN, 1), (Reason.ANSWER_MISMATCH, Verdict.DEGRADED, 0),
+             (Reason.CONNECT_REFUSED, Verdict.DOWN, 0)]  # fmt: skip
+    for ago, (reason, verdict, due) in enumerate(reversed(cases)):
+        see(world, monitor, Observation(verdict, reason, phases=Phases(total_ms=3)), ago=timedelta(seconds=9 - ago))
+        assert told(world, monitor)["probe_failed_due_to_regex"] == due
+
+
 @pytest.mark.parametrize(
     ("seen", "ago", "health", "status"),
     [
@@ -135,6 +163,16 @@ def test_a_paused_monitor_has_no_state_and_one_in_maintenance_says_so(world: Wor
                   no=number_of(world, maintained))  # fmt: skip
     assert set(told(world, paused)) == {"tocsin_monitor_info enabled=false severity=error type=http"}
     assert told(world, maintained)["monitor_status"] == 3
+
+
+def test_the_location_that_sees_speaks_for_its_monitor(world: World) -> None:
+    world.execute("INSERT INTO locations (name) VALUES ('aaa')")
+    shop = world.alice.make_monitor(locations=["aaa", "local"])
+    see(world, shop, WELL)
+    world.execute("UPDATE votes SET last_verdict = 0 WHERE location = (SELECT id FROM locations WHERE name = 'aaa')")
+    found = told(world, shop)
+    assert (found["monitor_response_time"], found["monitor_status"], found["probe_success"]) == (31, 1, 1)
+    assert len([name for name in found if name.startswith(("monitor_status", "tocsin_monitor_info"))]) == 2
 
 
 def test_names_that_are_the_same_and_texts_that_need_escaping_make_no_mess(world: World) -> None:
@@ -180,6 +218,27 @@ def test_everybody_sees_their_own_and_the_operator_nothing(world: World) -> None
         assert world.nobody.get(path).status_code == 401
         assert world.operator().get(path).status_code == 403
     assert world.bob.get("/probe?target=192.0.2.1&module=icmp").status_code == 403
+
+
+def test_what_the_operator_scrapes_names_nobody(world: World) -> None:
+    """/metrics asks nobody who they are, so nothing of any organization may stand in it, whatever was asked for."""
+    private = "Quarterly-Secret-Project"
+    monitor = world.alice.make_monitor(name=private, key="quarterly", target=f"http://192.0.2.7/{private}")
+    channel = world.alice.make_channel(name=private)
+    incident = world.open_incident(monitor)
+    alert = {"name": private, "source": private, "severity": "error", "status": "firing", "labels": {"team": private}}
+    assert world.alice.post("/v1/alerts", json=[alert]).status_code == 202
+    asked = (f"monitors/{monitor['id']}", f"incidents/{incident}", f"channels/{channel['id']}",
+             f"monitors?label=team:{private}", f"monitors/{private}", private, f"../ping/{private}")  # fmt: skip
+    for path in asked:
+        world.alice.get(f"/v1/{path}", headers={"X-Request-ID": private})
+    world.alice.call(private.upper(), "/v1/monitors")
+    world.nobody.post("/v1/auth/login", json={"email": f"{private}@example.com", "password": private})
+    told_all = world.nobody.get("/metrics").text
+    assert 'route="/v1/monitors/<monitor_id>"' in told_all and 'method="other"' in told_all
+    secrets = [private, private.upper(), private.lower(), "quarterly", monitor["id"], incident, channel["id"],
+               world.org_a, world.org_b, "alice", "192.0.2.7"]  # fmt: skip
+    assert [secret for secret in secrets if secret in told_all] == []
 
 
 def test_a_key_is_taken_as_bearer_and_as_either_half_of_basic_for_reading_only(world: World) -> None:

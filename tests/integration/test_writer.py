@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from common import telemetry
 from common.clock import utc_now
 from common.domain.checks import Check, Kind, Observation, Phases, Reason, Result, Verdict
 from common.domain.errors import Unavailable
@@ -326,6 +327,7 @@ def test_without_a_database_everything_is_kept_and_written_when_it_is_back(
         with pytest.raises(Unavailable):
             bench.writer.step()
     assert bench.writer.waiting == 1_199
+    assert telemetry.WRITER_WAITING._value.get() == 1_199  # somebody wants to know just now
     nowhere.dispose()
     monkeypatch.setattr(bench.writer, "_database", bench.databases.worker)
     bench.drain()

@@ -101,6 +101,7 @@ HEADERS = (
     (f"00-{TRACE}-{'c' * 16}-01", (SpanRef(TRACE, "c" * 16), True)),
     (f"00-{TRACE}-{'c' * 16}-00", (SpanRef(TRACE, "c" * 16), False)),
     (f"01-{TRACE}-{'c' * 16}-03-more", (SpanRef(TRACE, "c" * 16), True)),  # a later version, read as this one
+    (f"00-{TRACE}-{'c' * 16}-01-more", None),
     (f"ff-{TRACE}-{'c' * 16}-01", None),
     (f"00-{'0' * 32}-{'c' * 16}-01", None),
     (f"00-{TRACE}-{'0' * 16}-01", None),

@@ -20,6 +20,9 @@ from common.http.resolver import Resolver
 #: Failures of our own: they say nothing about the target and must never page anybody.
 _OURS = frozenset({Reason.INTERNAL, Reason.WORKER_NETWORK, Reason.WORKER_NOT_PERMITTED})
 
+#: No monitor's number: of what is probed because somebody asked, and waits.
+NOBODY = -1
+
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
@@ -98,6 +101,11 @@ def judged(
 def invalid_assertions(error: ValueError, phases: Phases) -> Observation:
     """The API refuses such assertions; an older version of it may not have."""
     return failed(Reason.INTERNAL, f"the monitor's assertions are not valid: {error}", phases)
+
+
+def notes_facts(config: MonitorConfig) -> bool:
+    """Whether all that can be seen is noted, and not only what a monitor's result holds."""
+    return config.monitor_no == NOBODY
 
 
 def options_of(config: MonitorConfig, kind: type[OptionsT]) -> OptionsT:

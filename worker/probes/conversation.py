@@ -22,10 +22,11 @@ from common.http.certificates import certificate_values, expires_s
 from common.http.dial import Endpoint, Trouble, Way, dial
 from common.http.endpoints import parse_endpoint
 from common.http.oserrors import OS_ERRORS
+from common.http.tls_facts import facts_of
 from common.http.tlserrors import explain_tls
 from common.http.trust import context_for
 from common.http.wire import Wire
-from worker.probes.base import ProbeContext, failed, invalid_assertions, judged
+from worker.probes.base import ProbeContext, failed, invalid_assertions, judged, notes_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,10 @@ async def converse(
     if isinstance(plan, str):
         observation = failed(Reason.INVALID_TARGET, plan, phases)
     else:
-        visit = _Visit(way, ctx.ca_file, phases, compiled, lambda: ctx.wants_certificate(config))
+        facts: dict[str, float | str] | None = {} if notes_facts(config) else None
+        visit = _Visit(way, ctx.ca_file, phases, compiled, lambda: ctx.wants_certificate(config), facts)
         observation = await _go(visit, plan, talk)
+        observation.facts = facts
     if phases.total_ms < 0:
         phases.total_ms = (time.perf_counter() - started) * 1000
     return observation
@@ -91,13 +94,14 @@ async def converse(
 
 @dataclass(frozen=True, slots=True)
 class _Visit:
-    """What one visit is made with, and what it is judged by."""
+    """What one visit is made with, what it is judged by, and where all that can be seen is noted, if it is."""
 
     way: Way
     ca_file: str
     phases: Phases
     compiled: CompiledAssertions
     looks: Callable[[], bool]
+    facts: dict[str, float | str] | None
 
 
 async def _go(visit: _Visit, plan: Plan, talk: Talk) -> Observation:
@@ -119,6 +123,8 @@ async def _go(visit: _Visit, plan: Plan, talk: Talk) -> Observation:
         return failed(reason, message, phases, code=session.code, address=address)
     finally:
         wire.close()
+        if visit.facts is not None and wire.tls is not None:
+            visit.facts.update(facts_of(wire.tls))
     phases.total_ms = (time.perf_counter() - way.deadline + way.timeout_s) * 1000
     seen = Seen(latency_ms=phases.total_ms, phases=phases, values=session.values)
     observation = judged(visit.compiled, seen, phases, code=session.code, address=address)

@@ -12,7 +12,7 @@ import dns.rcode
 import dns.rdatatype
 
 from common.domain.assertions import CompiledAssertions
-from common.domain.checks import Observation, Phases, Reason
+from common.domain.checks import Facts, Observation, Phases, Reason
 from common.domain.egress import EgressMode
 from common.domain.monitors import MonitorConfig
 from common.domain.options import DnsOptions
@@ -20,7 +20,7 @@ from common.domain.sources import Seen
 from common.http.dial import Endpoint, Trouble, Way, permitted
 from common.http.endpoints import parse_question, parse_resolver
 from common.http.oserrors import OS_ERRORS
-from worker.probes.base import ProbeContext, failed, invalid_assertions, judged, options_of
+from worker.probes.base import ProbeContext, failed, invalid_assertions, judged, notes_facts, options_of
 from worker.probes.dns_transport import ask
 
 _MAX_RECORDS = 500
@@ -72,7 +72,23 @@ async def _observe(config: MonitorConfig, way: Way, phases: Phases, compiled: Co
         raise Trouble(trouble.reason, trouble.message, address=question.address) from None
     phases.ttfb_ms = (time.perf_counter() - asked) * 1000
     phases.total_ms = (time.perf_counter() - way.deadline + way.timeout_s) * 1000
-    return _judge(answer, question, compiled, phases)
+    observation = _judge(answer, question, compiled, phases)
+    if notes_facts(config):
+        observation.facts = _facts(answer)
+    return observation
+
+
+def _facts(answer: dns.message.Message) -> Facts:
+    """How many records each section has, OPT not counted; the zone's serial where it was asked for, 0 unless told."""
+    facts: dict[str, float | str] = {
+        "answers": sum(map(len, answer.answer)),
+        "authorities": sum(map(len, answer.authority)),
+        "additionals": sum(map(len, answer.additional)),
+    }
+    if answer.question[0].rdtype == dns.rdatatype.SOA:
+        zones = [rrset for rrset in answer.answer if rrset.rdtype == dns.rdatatype.SOA]
+        facts["serial"] = zones[0][0].serial if zones else 0
+    return facts
 
 
 async def _server(options: DnsOptions, way: Way, phases: Phases) -> tuple[Endpoint, str]:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from common.domain.assertions import KEEP_BODY_BYTES, CompiledAssertions
-from common.domain.checks import Observation, Phases
+from common.domain.checks import Facts, Observation, Phases
 from common.domain.monitors import MonitorConfig
 from common.domain.options import HttpOptions
 from common.domain.sources import Seen
 from common.http.certificates import expires_s
 from common.http.exchange import HttpExchange, HttpRequest
-from worker.probes.base import ProbeContext, failed, invalid_assertions, judged, options_of, traceparent
+from common.http.tls_facts import session_facts
+from worker.probes.base import (
+    ProbeContext,
+    failed,
+    invalid_assertions,
+    judged,
+    notes_facts,
+    options_of,
+    traceparent,
+)
+
+#: Headers of a response that are facts: {fact: header}.
+_HEADERS = {
+    "content_length": "Content-Length",
+    "content_encoding": "Content-Encoding",
+    "last_modified": "Last-Modified",
+}
+_MAX_HEADER_CHARS = 100
 
 
 async def probe(
@@ -25,16 +42,24 @@ async def probe(
     except ValueError as error:
         return invalid_assertions(error, Phases())
     looks = compiled.needs_certificate or (config.target[:5].lower() == "https" and ctx.wants_certificate(config))
-    exchange = await ctx.engine.send(_request(config, deadline_s, compiled, trace_id, looks=looks))
+    request, notes = _request(config, deadline_s, compiled, trace_id, looks=looks), notes_facts(config)
+    if notes:
+        # Whatever the target is: a redirect may lead to TLS.
+        request.want_certificate = request.want_session = True
+    exchange = await ctx.engine.send(request)
     if exchange.reason:
-        return failed(
+        observation = failed(
             exchange.reason,
             exchange.message,
             exchange.phases,
             code=exchange.status,
             address=exchange.address,
         )
-    return _judge(exchange, compiled)
+    else:
+        observation = _judge(exchange, compiled)
+    if notes:
+        observation.facts = _facts(exchange)
+    return observation
 
 
 def _request(
@@ -60,6 +85,18 @@ def _request(
         extras=options.extras,
         want_certificate=looks,
     )
+
+
+def _facts(exchange: HttpExchange) -> Facts:
+    """Of the last response of all, if there was one; lengths as its header says and as it came."""
+    facts: dict[str, float | str] = {"redirects": exchange.redirects}
+    if exchange.status:
+        facts |= {"http_version": exchange.http_version, "body_bytes": exchange.body_bytes}
+        for fact, name in _HEADERS.items():
+            value = exchange.header(name)
+            if value is not None:
+                facts[fact] = value[:_MAX_HEADER_CHARS]
+    return facts if exchange.session is None else {**facts, **session_facts(exchange.session)}
 
 
 def _judge(exchange: HttpExchange, compiled: CompiledAssertions) -> Observation:
