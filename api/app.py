@@ -230,9 +230,11 @@ def _close(services: Services) -> None:
 
 def _ensure_location(services: Services) -> None:
     """Know our own location; the migration has made it too, so a database that is away now does no harm."""
-    if readiness.check(services.database) is not readiness.Readiness.OK:
+    found = readiness.check(services.database)
+    if found is readiness.Readiness.UNREACHABLE:
         log.get_logger().warning("started_without_database")
-        return
+    if found is not readiness.Readiness.OK:
+        return  # that it is not migrated, the first of our loops says
     try:
         with services.database.begin() as connection:
             stored_locations.ensure(connection, services.settings.location)

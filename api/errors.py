@@ -19,6 +19,7 @@ from common.domain.errors import (
     Contended,
     FieldError,
     Full,
+    NotMigrated,
     RequestError,
     StillRunning,
     Throttled,
@@ -90,7 +91,7 @@ def _unavailable(error: Unavailable) -> Response:
     if isinstance(error, Full):
         # Nothing is wrong, and those who come in vain are many: a line for each would say no more.
         telemetry.API_FULL.labels(error.code).inc()
-    else:
+    elif not isinstance(error, NotMigrated):  # which is said once, by the first loop that finds out
         event = "contended" if isinstance(error, Contended) else "dependency_away"
         log.get_logger().warning(event, error=str(error.__cause__ or error))
     response = problem(error.status, error.code, error.message)

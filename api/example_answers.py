@@ -369,8 +369,17 @@ ANSWERS: Mapping[str, dict[str, Any]] = MappingProxyType(
             ],
             "unrouted": False,
             "default": False,
-            "channels": [{**_TOLD, "route_id": _OTHER_ID}],
+            "channels": [],
             "silenced_by": [],
+            "held_back": {
+                "reason": "maintenance",
+                "maintenance_id": _ID,
+                "maintenance": "database upgrades",
+                "parent_id": None,
+                "parent": None,
+                "parent_incident_id": None,
+                "until": _LATER,
+            },
         },
         "Silence": {
             "id": _ID,

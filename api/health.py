@@ -65,8 +65,7 @@ def ready() -> Response:
 def metrics() -> Response:
     """Prometheus metrics, as text or OpenMetrics by Accept."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    shared = services().settings.metrics_dir is not None
-    return Response(encode(telemetry.registry(shared=shared)), content_type=content_type)
+    return Response(encode(telemetry.registry(services().settings.metrics_dir)), content_type=content_type)
 
 
 def _ready(*, needs_redis: bool) -> Response:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from api.schemas_routes import RouteIn
+from api.schemas_routes import HeldBack, RouteIn
 from common.domain.incident import EventType
 from common.domain.labels import Labels, matches
-from common.domain.matching import STATUS_OF, LedgerStatus, Told, recipients
+from common.domain.matching import STATUS_OF, Hold, LedgerStatus, Match, Told, recipients
 from common.domain.routing import Course, Grouping, Route, Step, conditions
 from common.domain.rules import Channels, Rules
 from common.store.routes import RouteConfig
@@ -66,16 +66,23 @@ class Surroundings:
     """What else decides who is told.
 
     `channels`, by id, holds every channel of a route, deleted ones too, and the default ones. `cooldowns` says until
-    when routes stay silent about this problem.
+    when routes stay silent about this problem. `held_back` is a window or a parent, with what timelines say of it.
     """
 
     channels: Mapping[str, Mapping[str, Any]]
     cooldowns: Mapping[str, datetime]
     silenced_by: Sequence[str]
+    held_back: tuple[Hold, Mapping[str, Any]] | None
 
     def of(self, route: Route) -> list[Mapping[str, Any]]:
         """The route's channels, in its order."""
         return [self.channels[id_] for id_ in route.channel_ids if id_ in self.channels]
+
+    def hold(self) -> Hold | None:
+        """What decides: a silence before all else."""
+        if self.silenced_by:
+            return Hold(Match.SILENCED, self.silenced_by[0])
+        return None if self.held_back is None else self.held_back[0]
 
     def seen_by_routing(self) -> Channels:
         """The channels that are still there."""
@@ -92,8 +99,9 @@ def explanation(rows: Sequence[Mapping[str, Any]], labels: Labels, around: Surro
     rules = Rules([_in_domain(row) for row in rows if row["enabled"]], (), around.seen_by_routing())
     steps = {step.route.id: step for step in rules.book.explain(labels)}
     led = rules.lead(labels)
-    silence_id = next(iter(around.silenced_by), None)
-    opening = Told(EventType.OPENED, labels, led, around.cooldowns.keys(), silence_id)
+    opening, hold = Told(EventType.OPENED, labels, led, around.cooldowns.keys()), around.hold()
+    if hold is not None:
+        opening = replace(opening, silence_id=hold.by, reason=hold.reason)
     return {
         "routes": [_step(row, steps.get(row["id"]), labels, around) for row in rows],
         "unrouted": not led,
@@ -104,7 +112,14 @@ def explanation(rows: Sequence[Mapping[str, Any]], labels: Labels, around: Surro
             if STATUS_OF[recipient.match] is LedgerStatus.PENDING
         ],
         "silenced_by": list(around.silenced_by),
+        "held_back": None if around.held_back is None else _held_back(*around.held_back),
     }
+
+
+def _held_back(hold: Hold, said: Mapping[str, Any]) -> dict[str, Any]:
+    """A window or a parent; when a parent recovers, nobody knows."""
+    until = hold.until if hold.reason is Match.MAINTENANCE else None
+    return {**dict.fromkeys(HeldBack.model_fields), **said, "until": until}
 
 
 def _step(row: Mapping[str, Any], step: Step | None, labels: Labels, around: Surroundings) -> dict[str, Any]:

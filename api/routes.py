@@ -15,10 +15,12 @@ from api.route_documents import Surroundings, document, explanation, settings_do
 from api.routing import Routes
 from api.schemas import PageQuery
 from api.schemas_routes import Route, RouteIn, RouteTest, RouteTestIn
+from common.domain.alerts import MONITOR_KEYS
 from common.domain.errors import Conflict, FieldError, ValidationFailed
 from common.domain.labels import Labels, matches_all
+from common.domain.matching import Hold
 from common.domain.routing import conditions, labels_of
-from common.store import incidents_read, routing_versions, silences
+from common.store import holds, incidents_read, monitors, routing_versions, silences
 from common.store import routes as stored
 from common.store.engine import Connection
 
@@ -90,11 +92,14 @@ def delete_route(route_id: str) -> None:
         audit.changed(connection, "route", route_id, settings_document(row), None)
 
 
-@routes.post("/v1/routes/test", permission="routes:read", body=RouteTestIn, answer=RouteTest, audited=False)
+@routes.post(
+    "/v1/routes/test", permission="routes:read", body=RouteTestIn, answer=RouteTest, statuses=(404,), audited=False
+)
 def test_routes(body: RouteTestIn) -> dict[str, Any]:
     """Say which routes an alert or an incident would take and why, and who would be told. Nothing is written or sent.
 
-    Send an alert as POST /v1/alerts takes it, or `{"incident_id": "…"}`.
+    Send an alert as POST /v1/alerts takes it, or `{"incident_id": "…"}`, or `{"monitor_id": "…"}`. What a monitor has
+    to tell may be held back by a maintenance window or by a monitor above it that is down: `held_back` says by which.
     """
     org_id = caller().org_id
     with services().database.begin(org_id) as connection:
@@ -106,30 +111,46 @@ def test_routes(body: RouteTestIn) -> dict[str, Any]:
             channels={channel["id"]: channel for channel in channels},
             cooldowns=stored.cooldowns(connection, org_id=org_id, dedup_key=asked.dedup_key),
             silenced_by=_silenced_by(connection, asked.labels),
+            held_back=None if asked.monitor_id is None else _held_back(connection, asked.monitor_id),
         )
     return explanation(rows, asked.labels, around)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What routes are asked about."""
+    """What routes are asked about; `monitor_id`: the monitor whose own incident it is."""
 
     labels: Labels
     dedup_key: str
+    monitor_id: str | None = None
 
 
 def _asked(connection: Connection, body: RouteTestIn) -> _Asked:
-    if body.incident_id is None:
-        alert = body.alert()
-        return _Asked(alert.matched, alert.dedup_key)
-    incident = incidents_read.get(connection, org_id=caller().org_id, incident_id=body.incident_id)
+    if body.incident_id is not None:
+        return _asked_of_incident(connection, body.incident_id)
+    if body.monitor_id is not None:
+        row = monitors.get(connection, org_id=caller().org_id, monitor_id=body.monitor_id)
+        labels = labels_of(row["labels"], severity=row["severity"], source="monitor", name=row["name"])
+        return _Asked(labels, MONITOR_KEYS + row["id"], row["id"])
+    alert = body.alert()
+    return _Asked(alert.matched, alert.dedup_key)
+
+
+def _asked_of_incident(connection: Connection, incident_id: str) -> _Asked:
+    incident = incidents_read.get(connection, org_id=caller().org_id, incident_id=incident_id)
     labels = labels_of(
         incident["labels"],
         severity=incident["severity"],
         source=incident["source"],
         name=incident["name"] or incident["title"],
     )
-    return _Asked(labels, incident["dedup_key"])
+    own = incident["dedup_key"] == f"{MONITOR_KEYS}{incident['monitor_id']}"
+    return _Asked(labels, incident["dedup_key"], incident["monitor_id"] if own else None)
+
+
+def _held_back(connection: Connection, monitor_id: str) -> tuple[Hold, dict[str, Any]] | None:
+    hold = holds.of(connection, {monitor_id}, monitors.now(connection)).get(monitor_id)
+    return None if hold is None else (hold, holds.described(connection, hold, org_id=caller().org_id))
 
 
 def _silenced_by(connection: Connection, labels: Labels) -> list[str]:

@@ -98,17 +98,19 @@ class Route(BaseModel):
 
 
 class RouteTestIn(AlertIn):
-    """An alert, or the id of an incident instead. What is left out of the alert is empty."""
+    """An alert, or the id of an incident or a monitor instead. What is left out of the alert is empty."""
 
     name: Name = ""
     source: Name = ""
     incident_id: ChannelId | None = None
+    monitor_id: Annotated[ChannelId | None, Field(description="As if this monitor went down now.")] = None
 
     def problems(self) -> Iterator[FieldError]:
-        """One or the other, and something that routes are asked about."""
+        """One of them, and something that routes are asked about."""
         yield from super().problems()
-        if self.incident_id is not None and self.model_fields_set != {"incident_id"}:
-            yield FieldError("incident_id", "stands alone: the incident has its own labels")
+        for field, what in (("incident_id", "incident"), ("monitor_id", "monitor")):
+            if getattr(self, field) is not None and self.model_fields_set != {field}:
+                yield FieldError(field, f"stands alone: the {what} has its own labels")
         if self.status == "resolved":
             yield FieldError("status", "must be firing: an end takes no route, it goes to whoever was told")
 
@@ -141,11 +143,26 @@ class RouteStep(BaseModel):
     cooldown_until: datetime | None
 
 
+class HeldBack(BaseModel):
+    """The maintenance window of a monitor, or the monitor above it that is down; what is of the other one is null."""
+
+    reason: Literal["maintenance", "parent_down"]
+    maintenance_id: str | None
+    maintenance: Annotated[str | None, Field(description="The window's name.")]
+    parent_id: Annotated[str | None, Field(description="The nearest monitor above that is down.")]
+    parent: Annotated[str | None, Field(description="Its name.")]
+    parent_incident_id: str | None
+    until: Annotated[datetime | None, Field(description="The window's planned end.")]
+
+
 class RouteTest(BaseModel):
-    """Which routes it takes, and who would be told now: nobody while `silenced_by` is not empty."""
+    """Which routes it takes, and who would be told now: nobody while it is silenced or held back."""
 
     routes: list[RouteStep]
     unrouted: Annotated[bool, Field(description="No enabled route leads it to a channel.")]
     default: Annotated[bool, Field(description="It goes to the default channels: unrouted, and there are some.")]
     channels: list[ToldChannel]
     silenced_by: Annotated[list[str], Field(description="The silences that hold it back now.")]
+    held_back: Annotated[
+        HeldBack | None, Field(description="What else holds it back now, of a monitor's own incident.")
+    ]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import typer
 
-from common.domain.errors import SettingsError, StackError, Unavailable
+from common.domain.errors import NotMigrated, SettingsError, StackError, Unavailable
 from common.settings import load_settings
 from common.store.engine import Connection, Database, DatabaseRole
 from common.up import stack_file
@@ -35,7 +35,7 @@ def operating(command: str) -> Iterator[None]:
     """What the operator has to mend is one line and exit status 2."""
     try:
         yield
-    except (SettingsError, StackError) as error:
+    except (SettingsError, StackError, NotMigrated) as error:
         sys.stderr.write(f"tocsin {command}: {error.message}\n")
         raise typer.Exit(UNUSABLE) from None
     except Unavailable:

@@ -12,12 +12,14 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import Self, TypeVar
 
 from common import log, telemetry
-from common.domain.errors import Contended, SettingsError, StackError, Unavailable
+from common.domain.errors import Contended, NotMigrated, SettingsError, StackError, Unavailable
 from common.settings import Settings, load_settings
 from common.spawn import watch_parent
 
+T = TypeVar("T")
 Step = Callable[[], bool]
 
 #: A killed `tocsin up` takes its servers along: nothing that we could still wait for will come back (seconds).
@@ -47,28 +49,94 @@ def run_steps(name: str, step: Step, stop: threading.Event, *, idle_s: float) ->
     silently ends would be the outage. A dependency that is away is one warning, not a traceback a second.
     """
     logger = log.get_logger()
-    failures, away, told = 0, False, False
+    with _Troubles(name) as troubles:
+        while not stop.is_set():
+            try:
+                worked = step()
+            except Unavailable as error:
+                troubles.away(error)
+            except Exception:
+                telemetry.LOOP_ERRORS.labels(name).inc()
+                logger.exception("loop_step_failed", loop=name)
+                troubles.failed()
+            else:
+                troubles.over()
+                if not worked:
+                    stop.wait(idle_s)
+                continue
+            stop.wait(troubles.pause_s)
+
+
+#: Held by the loop that has said that the database is not migrated: all loops of a process find out, and one says it.
+_saying_not_migrated = threading.Lock()
+
+
+class _Troubles:
+    """What a loop has run into since its last good step; what lasts is said once."""
+
+    def __init__(self, loop: str) -> None:
+        self._loop = loop
+        self._logger = log.get_logger()
+        self._failures = 0
+        self._away = self._behind = self._told = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._let_others_say()
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait before the next try."""
+        return _BACKOFF_S[min(self._failures, len(_BACKOFF_S)) - 1]
+
+    def failed(self) -> None:
+        """The step raised what nobody expected, and that was said."""
+        self._failures, self._told = self._failures + 1, True
+
+    def away(self, error: Unavailable) -> None:
+        """Something that the step needs is not there."""
+        self._failures += 1
+        if isinstance(error, NotMigrated):
+            if not self._behind and _saying_not_migrated.acquire(blocking=False):
+                self._logger.warning("database_not_migrated", error=error.message)
+                self._behind = self._told = True
+        # Another transaction won: nothing is away, and the same again will do.
+        elif not self._away and not isinstance(error, Contended):
+            self._logger.warning("dependency_away", loop=self._loop, error=str(error.__cause__ or error))
+            self._away = self._told = True
+
+    def over(self) -> None:
+        """The step went well."""
+        if self._told:
+            self._logger.info("loop_recovered", loop=self._loop, failures=self._failures)
+        self._failures, self._away, self._told = 0, False, False
+        self._let_others_say()
+
+    def _let_others_say(self) -> None:
+        if self._behind:
+            self._behind = False
+            _saying_not_migrated.release()
+
+
+def wait_for_database(ask: Callable[[], T], stop: threading.Event) -> T | None:
+    """What the database answers, as soon as it does and is migrated; None when we are asked to stop before.
+
+    Why we wait is said once.
+    """
+    said: set[str] = set()
     while not stop.is_set():
         try:
-            worked = step()
+            return ask()
         except Unavailable as error:
-            failures += 1
-            # Another transaction won: nothing is away, and the same again will do.
-            if not away and not isinstance(error, Contended):
-                logger.warning("dependency_away", loop=name, error=str(error.__cause__ or error))
-                away = told = True
-        except Exception:
-            telemetry.LOOP_ERRORS.labels(name).inc()
-            logger.exception("loop_step_failed", loop=name)
-            failures, told = failures + 1, True
-        else:
-            if told:
-                logger.info("loop_recovered", loop=name, failures=failures)
-            failures, away, told = 0, False, False
-            if not worked:
-                stop.wait(idle_s)
-            continue
-        stop.wait(_BACKOFF_S[min(failures, len(_BACKOFF_S)) - 1])
+            behind = isinstance(error, NotMigrated)
+            event = "database_not_migrated" if behind else "waiting_for_database"
+            if event not in said:
+                log.get_logger().warning(event, error=error.message if behind else str(error.__cause__ or error))
+                said.add(event)
+            stop.wait(1.0)
+    return None
 
 
 def start_loop(name: str, step: Step, stop: threading.Event, *, idle_s: float) -> threading.Thread:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg
 from alembic import command
@@ -31,13 +32,20 @@ from common.store import schema
 from common.store.accounts import Credentials, FirstAdmin, bootstrap
 from common.store.engine import DatabaseRole, Trouble, classify
 
+T = TypeVar("T")
+
 #: Any number, the same for all versions: whoever holds it migrates, the others wait and then find nothing to do.
 _LOCK_ID = 7305061971
+_TURN_EVERY_S = 0.2
 
 #: Whoever waits for a table makes everybody wait who comes after: no longer than this, then they get their turn.
 _LOCK_WAIT_S = 3.0
 _PAUSE_S = 5.0
 _PATIENCE_S = 120.0
+
+#: What could not be done.
+_SCHEMA = "the schema could not be changed"
+_ADMINISTRATOR = "the first administrator could not be made"
 
 CREDENTIALS_FILE = "credentials.json"
 
@@ -53,7 +61,7 @@ def alembic_config(connection: Connection | None = None) -> Config:
 def migrate(database_url: str) -> None:
     """Upgrade to the newest revision, under an advisory lock of the session; Contended if others are too busy."""
     with _locked(database_url) as connection:
-        _upgrade(connection)
+        _patiently(connection, _SCHEMA, lambda: _step_up(connection))
 
 
 def migrate_and_bootstrap(settings: Settings) -> str | None:
@@ -61,12 +69,8 @@ def migrate_and_bootstrap(settings: Settings) -> str | None:
     if settings.database_url is None:
         raise SettingsError("DATABASE_URL must be set to migrate; `tocsin up` starts everything by itself")
     with _locked(settings.database_url.get_secret_value()) as connection:
-        _upgrade(connection)
-        with connection.begin():
-            connection.exec_driver_sql(f"SET LOCAL ROLE {DatabaseRole.OWNER}")
-            credentials = bootstrap(connection, _first_admin(settings), Passwords().hash)
-            # Before the commit: credentials that nobody can read any more would lock everybody out.
-            return None if credentials is None else _hand_over(credentials, settings)
+        _patiently(connection, _SCHEMA, lambda: _step_up(connection))
+        return _patiently(connection, _ADMINISTRATOR, lambda: _bootstrap(connection, settings))
 
 
 def main() -> int:
@@ -81,9 +85,8 @@ def main() -> int:
     except Contended as error:
         sys.stderr.write(f"tocsin migrate: {error.message}\n")
         return 1
-    except OperationalError as error:
-        # Only the first line: the rest repeats the statement.
-        sys.stderr.write(f"tocsin migrate: the database cannot be reached: {str(error.orig).splitlines()[0]}\n")
+    except (OperationalError, psycopg.OperationalError) as error:
+        sys.stderr.write(f"tocsin migrate: the database cannot be reached: {_reason(error)}\n")
         return 1
     if message is not None:
         sys.stdout.write(f"{message}\n")
@@ -94,8 +97,7 @@ def main() -> int:
 def _locked(database_url: str) -> Iterator[Connection]:
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
     with engine.connect() as connection:
-        connection.exec_driver_sql("SELECT pg_advisory_lock(%(id)s)", {"id": _LOCK_ID})
-        connection.commit()
+        _await_turn(connection)
         try:
             yield connection
         finally:
@@ -105,28 +107,36 @@ def _locked(database_url: str) -> Iterator[Connection]:
     engine.dispose()
 
 
-def _upgrade(connection: Connection) -> None:
-    """To the newest revision, again and again while others hold a lock that it needs; what is done stays done."""
+def _await_turn(connection: Connection) -> None:
+    """Take the lock. Without a statement that waits for it: an index that its holder builds waits for all of those."""
+    while not connection.exec_driver_sql("SELECT pg_try_advisory_lock(%(id)s)", {"id": _LOCK_ID}).scalar_one():
+        connection.commit()
+        time.sleep(_TURN_EVERY_S)
+    connection.commit()
+
+
+def _patiently(connection: Connection, what: str, act: Callable[[], T]) -> T:
+    """Do it, again and again while others hold a lock that it needs; what is done stays done."""
     connection.exec_driver_sql(f"SET lock_timeout = {int(_LOCK_WAIT_S * 1000)}")
     connection.commit()
     until_s, told = monotonic_s() + _PATIENCE_S, False
     while True:
         try:
-            return _step_up(connection)
+            return act()
         except (DBAPIError, psycopg.Error) as error:  # the latter from a migration's SQL file
             if classify(error) is not Trouble.RACE:
                 raise
             connection.rollback()
-            reason = str(getattr(error, "orig", error)).splitlines()[0]
             if monotonic_s() >= until_s:
-                raise Contended(_too_busy(reason)) from error
+                raise Contended(_too_busy(what, _reason(error))) from error
             if not told:
-                log.get_logger().warning("migration_waits", error=reason, tries_for_s=_PATIENCE_S)
+                log.get_logger().warning("migration_waits", error=_reason(error), tries_for_s=_PATIENCE_S)
                 told = True
         time.sleep(_PAUSE_S)
 
 
 def _step_up(connection: Connection) -> None:
+    """Upgrade to the newest revision."""
     found = schema.current(connection)
     connection.rollback()
     # A newer schema is fine (somebody went back to this version): migrations are backward-compatible.
@@ -137,11 +147,25 @@ def _step_up(connection: Connection) -> None:
     connection.commit()
 
 
-def _too_busy(reason: str) -> str:
+def _bootstrap(connection: Connection, settings: Settings) -> str | None:
+    """Make the first administrator if there is none; where the credentials are."""
+    with connection.begin():
+        connection.exec_driver_sql(f"SET LOCAL ROLE {DatabaseRole.OWNER}")
+        credentials = bootstrap(connection, _first_admin(settings), Passwords().hash)
+        # Before the commit: credentials that nobody can read any more would lock everybody out.
+        return None if credentials is None else _hand_over(credentials, settings)
+
+
+def _too_busy(what: str, reason: str) -> str:
     return (
-        f"the schema could not be changed for {_PATIENCE_S:.0f} s, as others hold what it needs ({reason}); look for"
-        " long transactions in pg_stat_activity and start again: it goes on where it stopped"
+        f"{what} for {_PATIENCE_S:.0f} s, as others hold what it needs ({reason}); look for long transactions in"
+        " pg_stat_activity and start again: it goes on where it stopped"
     )
+
+
+def _reason(error: DBAPIError | psycopg.Error) -> str:
+    """Only the first line: the rest repeats the statement."""
+    return str(error.orig if isinstance(error, DBAPIError) else error).splitlines()[0]
 
 
 def _first_admin(settings: Settings) -> FirstAdmin:

@@ -13,6 +13,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -38,8 +40,10 @@ from common.channels.wiring import open_context
 from common.clock import DatabaseClock, from_ms
 from common.domain.errors import SettingsError, Unavailable
 from common.domain.matching import LedgerStatus
-from common.process import main, require_urls, start_loop
+from common.process import main, require_urls, start_loop, wait_for_database
 from common.settings import Settings, telemetry_variables
+from common.stopping import stop_worker
+from common.store import schema
 from common.store.engine import Database, DatabaseRole, Listener, now_s
 from common.store.incidents import OUTBOX_CHANNEL
 from common.store.route_books import RouteBooks
@@ -120,7 +124,9 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     worker = run_worker(broker, [NOTIFY_QUEUE])
 
     def start_due() -> int:
-        return asyncio.run_coroutine_threadsafe(deliverer.deliver(), events.loop).result(_CLAIM_S)
+        with suppress(CancelledError):  # cut off by our end
+            return asyncio.run_coroutine_threadsafe(deliverer.deliver(), events.loop).result(_CLAIM_S)
+        return 0
 
     # Before anything is relayed: windows that began while nobody prepared them.
     keeper = Maintenance(database, now)
@@ -147,7 +153,7 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
     status = _watch(worker, stop)
     stop.set()
     broker.draining = True
-    _end(deliverer, events.loop, worker, loops)
+    _end(deliverer, events.loop, broker, worker, loops)
     if tracing is not None:
         tracing.close()
     return status
@@ -155,16 +161,14 @@ def run(settings: Settings, stop: threading.Event, deliverer_class: type[Deliver
 
 def _await_clock(database: Database, clock: DatabaseClock, stop: threading.Event) -> bool:
     """Know the database's time before the first claim: by our own clock another's lease might seem to be over."""
-    while not stop.is_set():
-        try:
-            with database.begin() as connection:
-                clock.sync(lambda: now_s(connection))
-        except Unavailable as error:
-            log.get_logger().warning("waiting_for_database", error=str(error.__cause__))
-            stop.wait(1.0)
-        else:
-            return True
-    return False
+
+    def ask() -> bool:
+        with database.begin() as connection:
+            schema.require(connection)
+            clock.sync(lambda: now_s(connection))
+        return True
+
+    return wait_for_database(ask, stop) is not None
 
 
 def _catch_up(keeper: Maintenance, stop: threading.Event) -> None:
@@ -211,14 +215,18 @@ def _watch(worker: dramatiq.Worker, stop: threading.Event) -> int:
 
 
 def _end(
-    deliverer: Deliverer, loop: asyncio.AbstractEventLoop, worker: dramatiq.Worker, loops: list[threading.Thread]
+    deliverer: Deliverer,
+    loop: asyncio.AbstractEventLoop,
+    broker: QueueBroker,
+    worker: dramatiq.Worker,
+    loops: list[threading.Thread],
 ) -> None:
     """Let what is under way end, then the loop it runs on; the ledger keeps the rest."""
     left = asyncio.run_coroutine_threadsafe(deliverer.drain(_DRAIN_S), loop).result()
     for thread in loops:
         thread.join(timeout=1.0)
     try:
-        guarded(lambda: worker.stop(timeout=int(_STOP_QUEUE_S * 1000)))
+        guarded(lambda: stop_worker(broker, worker, _STOP_QUEUE_S))
     except Unavailable:
         # The queue's hints are not worth waiting for; its loop would keep the process alive.
         loop.call_soon_threadsafe(loop.stop)
@@ -233,6 +241,8 @@ def _declare(broker: QueueBroker, deliverer: Deliverer) -> None:
         except Unavailable as error:
             # The rows are in the ledger and the sweeper finds them; a retry of the hint would only repeat that.
             log.get_logger().warning("hint_dropped", error=str(error.__cause__))
+        except asyncio.CancelledError:
+            log.get_logger().warning("hint_dropped", error="the process ends")
 
     dramatiq.actor(broker=broker, actor_name=DELIVER_ACTOR, queue_name=NOTIFY_QUEUE, throws=(UnreadableMessage,))(
         deliver

@@ -24,9 +24,9 @@ from common.broker import (
 )
 from common.clock import DatabaseClock, from_ms
 from common.domain.errors import Unavailable
-from common.process import main, require_urls, run_steps, start_loop
+from common.process import main, require_urls, run_steps, start_loop, wait_for_database
 from common.settings import Settings
-from common.store import accounts, alerts, audit_log, cooldowns, forgotten, idempotency_keys, schedule
+from common.store import accounts, alerts, audit_log, cooldowns, forgotten, idempotency_keys, readiness, schedule
 from common.store.engine import Database, DatabaseRole
 from scheduler.blindness import EVERY_S as LOOKOUT_EVERY_S
 from scheduler.blindness import Lookout
@@ -57,6 +57,8 @@ def run(settings: Settings, stop: threading.Event) -> int:
         database_url, DatabaseRole.WORKER, application="lease", pool_size=1, statement_timeout_s=2
     )
     database = Database(database_url, DatabaseRole.WORKER, application="scheduler", pool_size=2)
+    if not wait_for_database(lambda: readiness.require(database), stop):
+        return 0
     roller_database = Database(
         database_url, DatabaseRole.WORKER, application="rollups", pool_size=1, statement_timeout_s=_ROLL_TIMEOUT_S
     )

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import dramatiq
@@ -38,9 +39,10 @@ from common.domain.monitors import MonitorConfig
 from common.expiries import Expiries
 from common.http.wiring import way_out
 from common.probe_requests import ProbeRequests
-from common.process import main, require_urls, start_loop
+from common.process import main, require_urls, start_loop, wait_for_database
 from common.settings import Settings, telemetry_variables
-from common.store import locations
+from common.stopping import handing_back, stop_worker
+from common.store import locations, schema
 from common.store.engine import Database, DatabaseRole, now_s
 from common.tracing import open_tracing
 from common.vault import Vault
@@ -57,9 +59,10 @@ from worker.stall import LoopLag
 from worker.suspicion import Suspicion
 from worker.writer import Writer
 
-#: After SIGTERM: when what still probes is given to the slow lane, and when we end whatever happens (seconds).
+#: After SIGTERM: when what still probes is given to the slow lane, and when what is not committed either is handed back
+#: (seconds). The supervisor waits for 25.
 _SPILL_AT_S = 20.0
-_END_AT_S = 25.0
+_END_AT_S = 21.5
 
 #: How often an idle worker looks for pings and deadlines.
 _HEARTBEATS_S = 0.25
@@ -128,8 +131,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
     spill = threading.Timer(_SPILL_AT_S, lambda: events.loop.call_soon_threadsafe(runner.drain))
     spill.daemon = True
     spill.start()
-    broker.draining = True
-    worker.stop(timeout=int(_END_AT_S * 1000))
+    stop_worker(broker, worker, _END_AT_S)
     spill.cancel()
     writer_stop.set()
     writing.join(timeout=2.0)
@@ -166,7 +168,8 @@ def _declare(broker: QueueBroker, lane: Lane, location: str, runner: CheckRunner
         throws=(UnreadableMessage,),
     )
     async def check(payload: Any) -> None:
-        await runner.run(payload, lane)
+        with handing_back():
+            await runner.run(payload, lane)
 
 
 def _declare_asked(broker: QueueBroker, location: str, asked: AskedProbes) -> None:
@@ -178,23 +181,24 @@ def _declare_asked(broker: QueueBroker, location: str, asked: AskedProbes) -> No
         max_retries=0,
     )
     async def probe(payload: Any) -> None:
-        await asked.run(payload)
+        # Cut off by our end: whoever waits may ask again.
+        with suppress(asyncio.CancelledError):
+            await asked.run(payload)
 
 
 def _wait_for_location(
     database: Database, clock: DatabaseClock, settings: Settings, stop: threading.Event
 ) -> int | None:
     """Our location's number, as soon as the database answers; None when we are asked to stop before."""
-    while not stop.is_set():
-        try:
-            with database.begin() as connection:
-                # The first message may come before the clock's own loop has measured.
-                clock.sync(lambda: now_s(connection))
-                return locations.ensure(connection, settings.location)
-        except Unavailable as error:
-            log.get_logger().warning("waiting_for_database", error=str(error.__cause__))
-            stop.wait(1.0)
-    return None
+
+    def ask() -> int:
+        with database.begin() as connection:
+            schema.require(connection)
+            # The first message may come before the clock's own loop has measured.
+            clock.sync(lambda: now_s(connection))
+            return locations.ensure(connection, settings.location)
+
+    return wait_for_database(ask, stop)
 
 
 def _probe_context(settings: Settings, wants_certificate: Callable[[MonitorConfig], bool]) -> ProbeContext:

@@ -5,6 +5,7 @@ Integer values are stored in PostgreSQL and sent through queues: never renumber 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
@@ -148,12 +149,17 @@ class FailedAssertion:
     seen: str
 
 
+#: What else a probe saw, by name: numbers, and texts of a closed set or of a certificate.
+Facts = Mapping[str, float | str]
+
+
 @dataclass(slots=True)
 class Observation:
     """What a probe saw, already judged against the monitor's assertions.
 
     `code` is the protocol's own status (HTTP status, 0 when there was none); `message` is for people. `expires_s` is
-    when the target's certificate does (Unix time), where that was looked at.
+    when the target's certificate does (Unix time), where that was looked at. `facts` are noted by a probe that somebody
+    waits for, and by no monitor's check: they are not stored.
     """
 
     verdict: Verdict
@@ -164,6 +170,7 @@ class Observation:
     failed_assertion: FailedAssertion | None = None
     address: str = ""
     expires_s: int | None = None
+    facts: Facts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ TocsinError                code, message, details
 │   └── Throttled              429 RATE_LIMIT_EXCEEDED; `retry_after_s`
 ├── Unavailable            503: a part that we need is away; `retry_after_s`
 │   ├── Contended              503 CONTENDED: lost a race for rows (deadlock, lock timeout): the same again, now
+│   ├── NotMigrated            503 NOT_MIGRATED: the database is there, and its schema is older than this version
 │   ├── Full                   503 <PLACES>_FULL or _BUSY: nothing is away, but every place that we give is taken
 │   └── Unanswered             504: it is there, and nobody answers through it in time
 └── DomainError            a rule of the pure core was broken: a bug, never user input
@@ -163,6 +164,12 @@ class Contended(Unavailable):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retry_after_s=1)
+
+
+class NotMigrated(Unavailable):
+    """The database's schema is older than this version of the code needs; whoever runs it has to migrate it."""
+
+    code = "NOT_MIGRATED"
 
 
 class Full(Unavailable):

@@ -1,7 +1,8 @@
 """What is watched, and how it went: monitors of one organization with a past of results, outages and incidents. Pure.
 
 The same plan gives the same monitors, ids and fates; times count back from the moment of seeding. Stored are not all
-results of the past days but as many as were asked for, at equal distances, the newest of them the last slot's.
+results of the past days but as many as were asked for, at equal distances, the newest of them the last slot's; of an
+outage all that there were, so that its incident, the monitor's uptime and its results tell of the same time.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class WatchPlan:
 
     @property
     def step_ms(self) -> int:
-        """Between two results of a monitor: a whole number of intervals, since only slots have results."""
+        """Between two results, outside of outages: a whole number of intervals, since only slots have results."""
         each = self.results // self.monitors
         return max(1, self.days * 86_400 // (self.interval_s * each)) * self.interval_s * 1000
 

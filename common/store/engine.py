@@ -20,7 +20,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, Oper
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from common.clock import monotonic_s
-from common.domain.errors import Contended, Unavailable
+from common.domain.errors import Contended, NotMigrated, Unavailable
+from common.store import schema
 from common.store.once import Once
 
 __all__ = ["Connection", "Database", "DatabaseRole", "Listener", "Trouble", "classify", "commit_durably", "now_s"]
@@ -55,6 +56,9 @@ _TROUBLE: dict[str, Trouble] = {
     "25006": Trouble.AWAY,  # read-only: a standby that is about to be promoted
     "25P03": Trouble.RACE,  # idle in transaction too long
 }
+
+#: SQLSTATE prefixes of what is refused where a table, a column, a function, a right or our role is not there yet.
+_MISSING = ("42", "3F000", "22023")
 
 _URL_DRIVER = "postgresql+psycopg"
 
@@ -184,16 +188,16 @@ class Database:
         """A transaction, committed at the end, rolled back by an exception.
 
         With `org_id` the API's row-level security shows that organization; without it, none. Raises Unavailable
-        when the database cannot be reached and Contended when another transaction won. Within `share` it is a
-        savepoint of the shared one.
+        when the database cannot be reached, Contended when another transaction won, and NotMigrated when what is
+        missing comes with a migration. Within `share` it is a savepoint of the shared one.
         """
-        with _translated(), self._transaction(org_id) as connection:
+        with self._translated(), self._transaction(org_id) as connection:
             yield connection
 
     @contextmanager
     def once(self, org_id: str = "") -> Iterator[Once]:
         """What takes small questions, each a transaction in one round trip. Raises as `begin` does."""
-        with _translated(), self._engine.connect() as connection:
+        with self._translated(), self._engine.connect() as connection:
             raw: Any = connection.connection.driver_connection
             yield Once(raw, self._beginning(org_id))
 
@@ -250,18 +254,35 @@ class Database:
         dialect_args, dialect_kwargs = self._engine.dialect.create_connect_args(self._engine.url)
         return psycopg.connect(*dialect_args, **dialect_kwargs, autocommit=True, connect_timeout=5)
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, PoolTimeout, psycopg.Error) as error:  # the last from what has no wrapper of SQLAlchemy's
+            trouble = classify(error)
+            if trouble is Trouble.AWAY:
+                raise Unavailable("The database cannot be reached.") from error
+            if trouble is Trouble.RACE:
+                raise Contended("The database is busy with a conflicting change.") from error
+            if (older := self._older_schema(error)) is not None:
+                raise older from error
+            raise
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (DBAPIError, PoolTimeout, psycopg.Error) as error:  # the last from what has no wrapper of SQLAlchemy's
-        trouble = classify(error)
-        if trouble is Trouble.AWAY:
-            raise Unavailable("The database cannot be reached.") from error
-        if trouble is Trouble.RACE:
-            raise Contended("The database is busy with a conflicting change.") from error
-        raise
+    def _older_schema(self, error: BaseException) -> NotMigrated | None:
+        """What something is missing for, if it is a migration: asked outside the pool, which may have nothing left."""
+        state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+        if not state.startswith(_MISSING):
+            return None
+        try:
+            with self.raw_connection() as raw:
+                return schema.behind(schema.read(lambda statement: _value(raw.execute(statement.encode()))))
+        except psycopg.Error:
+            return None  # the first error says more
+
+
+def _value(cursor: psycopg.Cursor[Any]) -> Any:
+    row = cursor.fetchone()
+    return None if row is None else row[0]
 
 
 def _read_json_fast(raw: Any, _record: object) -> None:

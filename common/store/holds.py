@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from common.domain.health import Health
 from common.domain.matching import Hold, Match
@@ -96,6 +97,14 @@ SELECT u.incident_id, i.org_id, u.reason, u.held_by, %(now)s
  ORDER BY u.incident_id ON CONFLICT (incident_id) DO NOTHING
 """
 
+# A window's name, or whose incident it is.
+_NAMES = """
+SELECT (SELECT w.name FROM maintenance_windows w WHERE w.org_id = %(org_id)s AND w.id = %(by)s), m.id::text, m.name
+  FROM (SELECT) AS one
+  LEFT JOIN incidents i ON i.org_id = %(org_id)s AND i.id = %(by)s
+  LEFT JOIN monitors m ON m.org_id = i.org_id AND m.id = i.monitor_id
+"""
+
 # What these windows or parents hold back is decided on anew, soon: for whoever ends or changes them.
 _LOOK_AGAIN = """
 UPDATE notifications n SET held_until = least(n.held_until, %(now)s)
@@ -114,6 +123,19 @@ def of(connection: Connection, monitors: Collection[str], now: datetime) -> dict
         if monitor not in found or reason == Match.MAINTENANCE.value:
             found[monitor] = Hold(Match(reason), by, until, lasting=lasting)
     return found
+
+
+def described(connection: Connection, hold: Hold, *, org_id: str) -> dict[str, Any]:
+    """A window or a parent that holds something back, as timelines tell of it."""
+    names = connection.exec_driver_sql(_NAMES, {"org_id": org_id, "by": hold.by}).one()
+    return said(hold.reason, hold.by, *names)
+
+
+def said(reason: str, by: str, window: str | None, parent_id: str | None, parent: str | None) -> dict[str, Any]:
+    """What a timeline says of it."""
+    if reason == Match.MAINTENANCE.value:
+        return {"reason": reason, "maintenance_id": by, "maintenance": window}
+    return {"reason": reason, "parent_id": parent_id, "parent": parent, "parent_incident_id": by}
 
 
 def note(connection: Connection, held: Mapping[str, Hold], now: datetime) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from common.domain.incident import EventType
 from common.domain.matching import Match
@@ -67,16 +66,10 @@ def write_notes(connection: Connection, *, limit: int) -> int:
     if not rows:
         return 0
     notes = [
-        Alteration(id_, EventType.HELD_BACK, at, correlation, data=_said(reason, by, *names))
+        Alteration(id_, EventType.HELD_BACK, at, correlation, data=holds.said(reason, by, *names))
         for id_, status, correlation, reason, by, at, said, *names in rows
         if not said and status != "resolved"
     ]
     incidents.alter_all(connection, notes)
     connection.exec_driver_sql(_NOTED, {"incidents": words(row[0] for row in rows)})
     return len(rows)
-
-
-def _said(reason: str, by: str, window: str | None, parent_id: str | None, parent: str | None) -> dict[str, Any]:
-    if reason == Match.MAINTENANCE.value:
-        return {"reason": reason, "maintenance_id": by, "maintenance": window}
-    return {"reason": reason, "parent_id": parent_id, "parent": parent, "parent_incident_id": by}

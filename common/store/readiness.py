@@ -7,9 +7,9 @@ from enum import StrEnum
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from common.domain.errors import Unavailable
+from common.domain.errors import NotMigrated, Unavailable
 from common.store import schema
-from common.store.engine import Database, Trouble, classify
+from common.store.engine import Database
 
 
 class Readiness(StrEnum):
@@ -23,11 +23,18 @@ class Readiness(StrEnum):
 def check(database: Database) -> Readiness:
     """Ask the database. A schema newer than ours is fine: migrations are backward-compatible."""
     try:
-        with database.begin() as connection:
-            revision = schema.current(connection)
+        require(database)
+    except NotMigrated:
+        return Readiness.MIGRATIONS_PENDING
     except Unavailable:
         return Readiness.UNREACHABLE
-    except (DBAPIError, psycopg.Error) as error:
-        # Before the first migration not even our role exists.
-        return Readiness.UNREACHABLE if classify(error) is Trouble.AWAY else Readiness.MIGRATIONS_PENDING
-    return Readiness.OK if revision is not None and revision >= schema.REVISION else Readiness.MIGRATIONS_PENDING
+    except (DBAPIError, psycopg.Error):
+        return Readiness.MIGRATIONS_PENDING  # nor may our login take the role, which is what a migration grants
+    return Readiness.OK
+
+
+def require(database: Database) -> bool:
+    """True; raises Unavailable while it cannot be reached, or NotMigrated while its schema is older than ours."""
+    with database.begin() as connection:
+        schema.require(connection)
+    return True

@@ -32,8 +32,9 @@ SELECT md5(format('incident %%s %%s %%s', %(seed)s::text, s.id, o.q))::uuid AS i
        CASE WHEN s.fate = 1 AND o.q < 0 THEN 'warning' ELSE m.severity END AS severity,
        CASE WHEN s.fate = 1 AND o.q < 0 THEN 'degraded' ELSE 'down' END AS health,
        {AT.format(age="o.opened_age")} AS opened_at,
-       CASE WHEN h.no & 3 = 0 THEN {AT.format(age="o.opened_age")} + interval '40 seconds' END AS acknowledged_at,
-       CASE WHEN o.q >= 0 THEN {AT.format(age="4 * o.q + 4")} END AS resolved_at,
+       CASE WHEN h.no & 3 = 0 THEN
+         {AT.format(age="o.opened_age")} + least(40, %(interval_s)s / 2.0) * interval '1 second' END AS acknowledged_at,
+       CASE WHEN o.q >= 0 THEN {AT.format(age="(4 * o.q + 4)")} END AS resolved_at,
        format('%%s. %%s, ticket %%s.', (%(symptoms)s::text[])[1 + mod(h.no, cardinality(%(symptoms)s::text[]))],
               (%(findings)s::text[])[1 + mod(h.no >> 8, cardinality(%(findings)s::text[]))],
               100000 + mod(h.no >> 16, 900000)) AS description

@@ -92,8 +92,13 @@ SELECT (ARRAY[{_REASONS}])[t.no + 1] AS reason,
          WHEN 1 THEN '{{"source": "status", "op": "in", "expected": "200-299", "seen": "503"}}'::jsonb
          WHEN 4 THEN '{{"source": "header", "op": "eq", "expected": "yes", "seen": ""}}'::jsonb END AS failed_assertion
 """
-# When a result of this age was due.
-AT = "to_timestamp((s.last_ms - {age} * %(step_ms)s) / 1000.0::float8)"
+# When a result of this age was due: a step after the one before. Those of an outage, and the one that ends it, follow
+# each other slot by slot: so it was seen for as long as its incident was open.
+AT = """to_timestamp((s.last_ms - CASE
+  WHEN {age} < 3 AND s.fate IN (1, 2) THEN {age} * %(interval_s)s::bigint * 1000
+  WHEN {age} > 3 AND mod({age}, 4) < 3 AND {age} / 4 <= s.outages
+    THEN ({age} - mod({age}, 4)) * %(step_ms)s::bigint + mod({age}, 4) * %(interval_s)s::bigint * 1000
+  ELSE {age} * %(step_ms)s::bigint END) / 1000.0::float8)"""
 
 # The results of some monitors: their latency wavers around the monitor's own.
 _RESULTS = f"""

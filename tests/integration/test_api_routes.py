@@ -426,7 +426,7 @@ def test_a_test_says_what_becomes_of_each_route_and_why(world: World) -> None:
 
 def test_what_no_route_takes_goes_to_the_default_channels(world: World) -> None:
     assert asked(world.alice) == {
-        "routes": [], "unrouted": True, "default": False, "channels": [], "silenced_by": [],
+        "routes": [], "unrouted": True, "default": False, "channels": [], "silenced_by": [], "held_back": None,
     }  # fmt: skip
     default, other = world.alice.make_channel(), world.alice.make_channel()
     make(world.alice, other, match={"severity": "info"})
@@ -496,6 +496,94 @@ def test_silences_that_hold_it_back_are_named_and_nobody_is_told(world: World) -
     assert [told["id"] for told in asked(world.alice)["channels"]] == [channel["id"]]
 
 
+NOT_HELD = dict.fromkeys(
+    ("reason", "maintenance_id", "maintenance", "parent_id", "parent", "parent_incident_id", "until")
+)
+
+
+def told(answer: dict[str, Any]) -> list[str]:
+    return [channel["id"] for channel in answer["channels"]]
+
+
+def test_a_monitor_is_tested_as_if_it_went_down_now(world: World) -> None:
+    channel, other = world.alice.make_channel(), world.alice.make_channel()
+    monitor = world.alice.make_monitor(severity="critical", labels={"team": "shop"})
+    match = {"severity": "critical", "source": "monitor", "name": monitor["name"]}
+    hot = make(world.alice, channel, "hot", match=match, matchers=[MATCHER], cooldown_seconds=600)
+    make(world.alice, other, "other", match={"severity": "error"})
+    answer = asked(world.bob, monitor_id=monitor["id"])
+    assert outcomes(answer) == [("hot", "taken", []), ("other", "no_match", ['severity="error"'])]
+    assert (told(answer), answer["held_back"]) == ([channel["id"]], None)
+    world.execute(COOL, route=hot["id"], org=world.org_a, key=f"monitor:{monitor['id']}")
+    assert told(asked(world.bob, monitor_id=monitor["id"])) == []
+    for person, unknown in ((world.alice, str(uuid4())), (world.charlie, monitor["id"])):
+        missing = person.post("/v1/routes/test", json={"monitor_id": unknown})
+        assert (missing.status_code, missing.get_json()["code"]) == (404, "MONITOR_NOT_FOUND")
+
+
+def test_a_window_that_holds_a_monitor_back_is_named_and_nobody_is_told(world: World) -> None:
+    channel = world.alice.make_channel()
+    make(world.alice, channel)
+    monitor = world.alice.make_monitor(labels={"team": "shop"})
+    incident = world.open_incident(monitor)
+    assert (asked(world.bob, incident_id=incident)["held_back"], told(asked(world.bob, incident_id=incident))) == (
+        None, [channel["id"]],
+    )  # fmt: skip
+    window = {"name": "patch day", "monitor_ids": [monitor["id"]], "duration_seconds": 3_600}
+    made = world.alice.post("/v1/maintenance", json=window).get_json()
+    for what in ({"incident_id": incident}, {"monitor_id": monitor["id"]}):
+        answer = asked(world.bob, **what)
+        assert answer["held_back"] == {
+            **NOT_HELD, "reason": "maintenance", "maintenance_id": made["id"], "maintenance": "patch day",
+            "until": made["occurrence"]["ends_at"],
+        }  # fmt: skip
+        assert (told(answer), answer["silenced_by"], outcomes(answer)) == ([], [], [("r", "taken", [])])
+
+    # Alerts from elsewhere and incidents by hand are not a monitor's own, whatever labels they have.
+    assert (told(asked(world.bob)), asked(world.bob)["held_back"]) == ([channel["id"]], None)
+    by_hand = {"title": "Shop is slow", "severity": "error", "monitor_id": monitor["id"]}
+    other = world.alice.post("/v1/incidents", json=by_hand).get_json()["id"]
+    assert (told(asked(world.bob, incident_id=other)), asked(world.bob, incident_id=other)["held_back"]) == (
+        [channel["id"]], None,
+    )  # fmt: skip
+
+    # A silence is named beside it, and holds it back when the window is over.
+    silence = world.alice.post("/v1/silences", json={"matchers": [MATCHER], "duration_seconds": 60}).get_json()
+    answer = asked(world.bob, monitor_id=monitor["id"])
+    assert (answer["silenced_by"], answer["held_back"]["maintenance"]) == ([silence["id"]], "patch day")
+    assert world.alice.post(f"/v1/maintenance/{made['id']}/end").status_code == 200
+    answer = asked(world.bob, monitor_id=monitor["id"])
+    assert (answer["silenced_by"], answer["held_back"], told(answer)) == ([silence["id"]], None, [])
+    world.alice.delete(f"/v1/silences/{silence['id']}")
+    assert told(asked(world.bob, monitor_id=monitor["id"])) == [channel["id"]]
+
+
+def test_a_monitor_above_that_is_down_is_named_and_nobody_is_told(world: World) -> None:
+    channel = world.alice.make_channel()
+    make(world.alice, channel)
+    switch = world.alice.make_monitor(name="Switch")
+    rack = world.alice.make_monitor(name="Rack", parent_id=switch["id"])
+    shop = world.alice.make_monitor(parent_id=rack["id"])
+    assert told(asked(world.bob, monitor_id=shop["id"])) == [channel["id"]]
+    above = world.open_incident(switch)
+    for held in (rack, shop):
+        answer = asked(world.bob, monitor_id=held["id"])
+        assert answer["held_back"] == {
+            **NOT_HELD, "reason": "parent_down", "parent_id": switch["id"], "parent": "Switch",
+            "parent_incident_id": above,
+        }  # fmt: skip
+        assert told(answer) == []
+    assert (asked(world.bob, incident_id=above)["held_back"], told(asked(world.bob, incident_id=above))) == (
+        None, [channel["id"]],
+    )  # fmt: skip
+    # A window goes before a parent, as it does when it counts; one of the rack is one of the shop, too.
+    window = {"name": "rewiring", "monitor_ids": [rack["id"]], "duration_seconds": 3_600}
+    assert world.alice.post("/v1/maintenance", json=window).status_code == 201
+    answer = asked(world.bob, monitor_id=shop["id"])
+    assert (answer["held_back"]["reason"], answer["held_back"]["maintenance"]) == ("maintenance", "rewiring")
+    assert answer["held_back"]["parent"] is None
+
+
 #: (body, the field that is to blame)
 BAD_TESTS: list[tuple[dict[str, Any], str]] = [
     ({"severity": "fatal"}, "severity"),
@@ -504,6 +592,8 @@ BAD_TESTS: list[tuple[dict[str, Any], str]] = [
     ({"status": "resolved"}, "status"),
     ({"incident_id": "x"}, "incident_id"),
     ({"incident_id": str(uuid4()), "name": "x"}, "incident_id"),
+    ({"monitor_id": "x"}, "monitor_id"),
+    ({"monitor_id": str(uuid4()), "labels": {}}, "monitor_id"),
     ({"zz": 1}, "zz"),
 ]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -17,12 +17,14 @@ from alembic.script import ScriptDirectory
 from psycopg.types.json import Jsonb
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from common.domain.errors import Contended
+from common.settings import load_settings
 from common.store import schema
 from migrations import run
-from migrations.run import alembic_config, migrate
-from tests.stack import Seed
+from migrations.run import CREDENTIALS_FILE, alembic_config, migrate, migrate_and_bootstrap
+from tests.stack import Seed, wait_until
 
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()][::-1]
 
@@ -138,13 +140,15 @@ def report(url: str) -> Iterator[None]:
         yield
 
 
-def write_on(url: str, stop: threading.Event) -> tuple[int, float]:
+def write_on(
+    url: str, stop: threading.Event, statement: LiteralString = "UPDATE monitor_states SET health = health"
+) -> tuple[int, float]:
     """Write until told to stop: how often, and how long the slowest write took."""
     count, slowest_s = 0, 0.0
     with psycopg.connect(url, autocommit=True) as connection:
         while not stop.is_set():
             begun_s = time.monotonic()
-            connection.execute("UPDATE monitor_states SET health = health")
+            connection.execute(statement)
             count, slowest_s = count + 1, max(slowest_s, time.monotonic() - begun_s)
             time.sleep(0.01)
     return count, slowest_s
@@ -190,3 +194,116 @@ def test_a_migration_that_never_gets_its_lock_says_so_and_goes_on_where_it_stopp
     assert stopped_at != [(REVISIONS[-1],)]
     migrate(empty_database)
     assert read(empty_database, "SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]
+
+
+OLD_INCIDENTS = """
+INSERT INTO incidents (id, org_id, source, dedup_key, title, severity, priority, status, opened_at, resolved_at)
+SELECT gen_random_uuid(), o.id, 'test', 'old-' || n, 'x is down', 'error', 'P2', 'resolved', now(), now()
+  FROM (SELECT id FROM organizations LIMIT 1) o, generate_series(1, 20000) AS n
+"""
+BUILDING = "SELECT 1 FROM pg_class WHERE relname = 'incidents_by_end'"
+UNFINISHED = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
+
+
+@contextmanager
+def unfinished_write(url: str) -> Iterator[None]:
+    """A transaction that has changed an incident and does not end: every index on incidents waits for it."""
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE incidents SET title = title WHERE dedup_key = 'old-1'")
+        yield
+
+
+@pytest.fixture
+def before_indexes(empty_database: str) -> str:
+    """A filled database of the version before the first indexes that are built beside writers."""
+    upgrade(empty_database, "0012")
+    fill(empty_database)
+    with psycopg.connect(empty_database) as connection:
+        connection.execute(OLD_INCIDENTS)
+    return empty_database
+
+
+def test_nobody_who_writes_waits_for_an_index_that_is_built(before_indexes: str) -> None:
+    stop = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        with unfinished_write(before_indexes):
+            migrated = pool.submit(migrate, before_indexes)
+            wait_until(lambda: read(before_indexes, BUILDING), 2.5, "the first index being built")
+            statement: LiteralString = "UPDATE incidents SET title = title WHERE dedup_key = 'old-2'"
+            writing = pool.submit(write_on, before_indexes, stop, statement)
+            time.sleep(1.5)
+            stop.set()
+            count, slowest_s = writing.result(timeout=10)
+            waits = not migrated.done()
+        migrated.result(timeout=30)
+    assert waits, "nothing was in the way of the index"
+    assert count >= 20
+    assert slowest_s < 0.5
+    assert read(before_indexes, UNFINISHED) == []
+    assert read(before_indexes, BUILDING) == [(1,)]
+
+
+def test_an_index_whose_building_was_interrupted_is_built_anew(before_indexes: str) -> None:
+    with ThreadPoolExecutor(1) as pool, unfinished_write(before_indexes):
+        interrupted = pool.submit(migrate, before_indexes)
+        wait_until(lambda: read(before_indexes, BUILDING), 2.5, "the first index being built")
+        read(
+            before_indexes,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'CREATE INDEX CONCURRENTLY%'",
+        )
+        with pytest.raises((psycopg.OperationalError, DBAPIError)):
+            interrupted.result(timeout=10)
+    assert read(before_indexes, UNFINISHED) == [("incidents_by_end",)]
+    assert read(before_indexes, "SELECT version_num FROM alembic_version") == [("0012",)]
+    migrate(before_indexes)
+    assert read(before_indexes, UNFINISHED) == []
+    assert read(before_indexes, "SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]
+    owners = "SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relname LIKE '%\\_by\\_incident'"
+    assert read(before_indexes, owners) == [("tocsin_owner",)]
+
+
+def test_whoever_waits_for_the_turn_to_migrate_is_not_waited_for_by_an_index(
+    before_indexes: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        with unfinished_write(before_indexes):
+            first = pool.submit(migrate, before_indexes)
+            wait_until(lambda: read(before_indexes, BUILDING), 2.5, "the first index being built")
+            others = [pool.submit(migrate, before_indexes) for _ in range(2)]
+            time.sleep(1.5)  # a deadlock is found after one second
+        for done in (first, *others):
+            done.result(timeout=20)
+    assert "migration_waits" not in "".join(capfd.readouterr())
+    assert read(before_indexes, UNFINISHED) == []
+
+
+@contextmanager
+def somebody_starts(url: str) -> Iterator[None]:
+    """A role that makes itself known, on a machine so slow that this takes long, and in the end in vain."""
+    with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO locations (name) VALUES ('local')")
+        yield
+        connection.rollback()
+
+
+def test_a_first_start_on_a_slow_machine_waits_until_it_can_make_its_administrator(
+    empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(empty_database)
+    monkeypatch.setattr(run, "_LOCK_WAIT_S", 0.3)
+    monkeypatch.setattr(run, "_PAUSE_S", 0.2)
+    settings = load_settings({"DATABASE_URL": empty_database, "TOCSIN_DATA_DIR": str(tmp_path)})
+    with monkeypatch.context() as impatient, somebody_starts(empty_database):
+        impatient.setattr(run, "_PATIENCE_S", 0.5)
+        with pytest.raises(Contended, match=r"the first administrator could not be made.*lock timeout"):
+            migrate_and_bootstrap(settings)
+    with ThreadPoolExecutor(1) as pool:
+        with somebody_starts(empty_database):
+            made = pool.submit(migrate_and_bootstrap, settings)
+            time.sleep(1.2)
+            assert not made.done()
+        message = made.result(timeout=20)
+    assert message is not None and CREDENTIALS_FILE in message
+    assert (tmp_path / CREDENTIALS_FILE).exists()
+    assert read(empty_database, "SELECT count(*) FROM users") == [(1,)]

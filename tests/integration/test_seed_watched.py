@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from common.clock import to_ms
+from common.domain.accounting import account
 from common.domain.checks import Kind, Reason, Verdict
 from common.domain.health import Counted, Health, Policy, Vote, advance
 from common.domain.slots import phase_ms
 from common.seed.watched import Fate, WatchPlan, watched
+from common.store import uptime_history
 from tests import api_cast
 from tests.api_cast import World
 from tests.integration.test_seed import run
@@ -121,6 +124,35 @@ def test_votes_states_and_incidents_are_what_the_results_add_up_to(seeded: World
     ) == [{"n": 0}]
     days = seeded.rows("SELECT DISTINCT (scheduled_at AT TIME ZONE 'UTC')::date AS day FROM results")
     assert len(days) in (3, 4)
+
+
+def test_an_incident_is_open_for_as_long_as_uptime_says_that_its_monitor_was_not_well(seeded: World) -> None:
+    rows = seeded.rows(
+        "SELECT m.monitor_no, v.last_slot, i.opened_at, least(i.resolved_at, v.last_slot) AS until"
+        "  FROM incidents i JOIN monitors m ON m.id = i.monitor_id JOIN votes v USING (monitor_no)"
+    )
+    open_ms: Counter[int] = Counter()
+    for row in rows:
+        open_ms[row["monitor_no"]] += to_ms(row["until"]) - to_ms(row["opened_at"])
+    ends = {row["monitor_no"]: to_ms(row["last_slot"]) for row in rows}
+    begin = to_ms(seeded.rows("SELECT min(scheduled_at) AS at FROM results")[0]["at"])
+    with seeded.databases.worker.begin() as connection:
+        facts = uptime_history.read(connection, list(ends), (begin, max(ends.values())))
+    for number, found in facts.items():
+        times = account(found.history, [one.slot_ms for one in found.results], (begin, ends[number]))
+        assert times.down + times.degraded == open_ms[number] > 0, number
+    # Nobody acknowledges what is over.
+    assert seeded.rows("SELECT 1 FROM incidents WHERE acknowledged_at >= resolved_at") == []
+
+
+def test_the_past_may_reach_back_for_longer_than_milliseconds_fit_into_four_bytes(
+    world: World, database_url: str, tmp_path: Path
+) -> None:
+    arguments = ["--monitors", "10", "--results", "100", "--incidents", "5", "--days", "40"]
+    done = run([*arguments, "--endpoint", "http://192.0.2.7/", "--organization", "A"], tmp_path, database_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    (row,) = world.rows("SELECT min(scheduled_at) < now() - interval '35 days' AS old FROM results")
+    assert row["old"]
 
 
 def test_timelines_are_numbered_and_nobody_is_told(seeded: World) -> None:

@@ -215,6 +215,21 @@ def test_a_worker_that_is_asked_to_stop_finishes_what_it_probes_and_takes_nothin
     assert queue.held() == 0
 
 
+def test_a_slow_check_is_waited_for_when_the_worker_is_asked_to_stop(
+    seed: Seed, roles: Roles, queue: Queue, target: Sink
+) -> None:
+    target.default["/patient"] = Answer(wait_s=5.0)
+    number = seed.monitor(target.url("/patient"), interval_s=60)
+    worker = roles.worker()
+    queue.push([scheduled(number, seed.now_ms())], Lane.SLOW)
+    wait_until(lambda: queue.held(Lane.SLOW) == 1, 5)
+    time.sleep(0.3)  # its probe is under way
+    assert worker.terminate(20) == 0
+    assert [(no, verdict) for no, _, verdict, _ in seed.results()] == [(number, UP)]
+    assert (queue.held(Lane.SLOW), queue.waiting(Lane.SLOW)) == (0, [])
+    assert [line for line in worker.lines if "exception" in line or line["event"] == "raw"] == []
+
+
 def test_mute_names_and_hanging_targets_hold_nobody_up(seed: Seed, roles: Roles, queue: Queue, target: Sink) -> None:
     port = target.port
     zones = {"up.test": Zone(("127.0.0.1",)), "hang.test": Zone(("127.0.0.1",))}

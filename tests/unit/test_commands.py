@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -86,6 +87,33 @@ def test_a_file_that_is_none_is_one_line(tmp_path: Path, text: str | bytes, said
         read(tmp_path, text)
     assert said in caught.value.message
     assert "\n" not in one_line(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000 + "]" * 100_000,
+        "monitors:\n" + "- " * 100_000 + "x",
+        "{a: " * 100_000 + "}" * 100_000,
+        "? " * 100_000 + "x",
+        "[" * 10_000_000,
+    ],
+    ids=["flow", "block", "mappings", "keys", "20 MB"],
+)
+def test_a_file_that_is_nested_deep_is_refused_before_anybody_has_waited(tmp_path: Path, text: str) -> None:
+    began_s = time.process_time()
+    with pytest.raises(CommandError, match=r"line \d: nested more than 64 deep"):
+        read(tmp_path, text)
+    assert time.process_time() - began_s < 1.0
+
+
+def test_a_file_of_too_many_values_is_refused_before_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yaml_files, "_MAX_NODES", 1_000)
+    monkeypatch.setattr(yaml, "load", lambda *_: pytest.fail("it was composed"))
+    with pytest.raises(CommandError, match="holds more than 1,000 values"):
+        read(tmp_path, "monitors: [" + "{}," * 1_000 + "]")
 
 
 def test_standard_input_and_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

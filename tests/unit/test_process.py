@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from common import log, telemetry
-from common.domain.errors import Contended, SettingsError, Unavailable
-from common.process import _BACKOFF_S, main, require_urls, run_steps, start_loop
+from common.domain.errors import Contended, NotMigrated, SettingsError, Unavailable
+from common.process import _BACKOFF_S, main, require_urls, run_steps, start_loop, wait_for_database
 from common.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +117,63 @@ def test_a_transaction_that_lost_is_tried_again_and_nothing_is_said_to_be_away()
     assert lines[0]["error"] == "gone"
     assert stop.waits == [*_BACKOFF_S[:2], *_BACKOFF_S[:2]]
     assert counter._value.get() == 0
+
+
+OLD = NotMigrated("The database has no schema yet: run `tocsin migrate`.")
+
+
+def test_of_all_loops_one_says_that_the_database_is_not_migrated_and_that_it_is() -> None:
+    outer, inner = Stop(), Stop()
+
+    def others(_timeout_s: float | None = None) -> bool:
+        """Another loop that finds the same, while the first one waits for its next try."""
+        run_steps("second", Script(inner, OLD, OLD, True), inner, idle_s=0)
+        return False
+
+    outer.wait = others  # type: ignore[assignment]
+    with logged() as lines:
+        run_steps("first", Script(outer, OLD, True, True), outer, idle_s=0)
+    assert [(line["event"], line.get("loop")) for line in lines] == [
+        ("database_not_migrated", None), ("loop_recovered", "first"),
+    ]  # fmt: skip
+    assert "run `tocsin migrate`" in lines[0]["error"]
+    assert lines[0]["level"] == "warning"
+
+
+def test_when_it_is_behind_again_that_is_said_again_by_whichever_loop_finds_out_first() -> None:
+    with logged() as lines:
+        for name in ("one", "two"):
+            stop = Stop()
+            run_steps(name, Script(stop, OLD, OLD, True), stop, idle_s=0)
+        ended = Stop()
+        run_steps("ended while it was", Script(ended, OLD), ended, idle_s=0)
+        stop = Stop()
+        run_steps("three", Script(stop, OLD, Unavailable("gone"), True), stop, idle_s=0)
+    assert [line["event"] for line in lines] == [
+        *("database_not_migrated", "loop_recovered") * 2,
+        "database_not_migrated",
+        "database_not_migrated", "dependency_away", "loop_recovered",
+    ]  # fmt: skip
+
+
+def test_a_start_waits_for_the_database_and_says_once_why() -> None:
+    stop = Stop()
+    acts: list[Any] = [Unavailable("gone"), Unavailable("gone"), OLD, OLD, OLD, 7]
+
+    def ask() -> int:
+        act = acts.pop(0)
+        if isinstance(act, Exception):
+            raise act
+        return int(act)
+
+    with logged() as lines:
+        assert wait_for_database(ask, stop) == 7
+    assert [(line["event"], line["error"]) for line in lines] == [
+        ("waiting_for_database", "gone"), ("database_not_migrated", OLD.message),
+    ]  # fmt: skip
+    assert stop.waits == [1.0] * 5
+    stop.set()
+    assert wait_for_database(ask, stop) is None
 
 
 def test_the_warning_names_the_cause() -> None:
