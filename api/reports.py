@@ -44,7 +44,14 @@ class _Report:
     windows: tuple[Cover, Cover, Cover]
 
 
-@routes.get("/v1/reports/slo", permission="monitors:read", query=SloQuery, answer=SloReport, other_media_type=_CSV)
+@routes.get(
+    "/v1/reports/slo",
+    permission="monitors:read",
+    query=SloQuery,
+    answer=SloReport,
+    other_media_type=_CSV,
+    statuses=(404,),
+)
 def report_slo(query: SloQuery) -> Response:
     """Uptime, error budget and burn rate of monitors: of one, of those with a label, or of all.
 

@@ -89,13 +89,13 @@ def schemathesis(api: Api, key: str, folder: Path, *options: str) -> str:
             *(option for name in LEFT_OUT for option in ("--exclude-operation-id", name)),
             *options,
         ],
-        cwd=folder, env={**os.environ, "PYTHONHASHSEED": "0"}, text=True, capture_output=True, timeout=280, check=False,
+        cwd=folder, env={**os.environ, "PYTHONHASHSEED": "0"}, text=True, capture_output=True, timeout=560, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-@pytest.mark.timeout(300)  # a monitor has nine types of options, and every field of each is tried
+@pytest.mark.timeout(600)  # a monitor has nine types of options, and every field of each is tried
 def test_an_owner_meets_only_what_is_documented(api: Api, folder: Path) -> None:
     said = schemathesis(api, api.key, folder, "--max-examples", "15")
     operations = re.search(r"Selected: (\d+)/(\d+)", said)
