@@ -22,7 +22,7 @@ from common import log, telemetry
 from common.broker import Batch, QueueBroker, decode_batch, enqueue_checks
 from common.clock import DatabaseClock
 from common.domain.checks import (
-    HURRIED_CLASS,
+    GONE_CLASS,
     NETWORK_CLASS,
     Check,
     Lane,
@@ -261,7 +261,7 @@ class CheckRunner:
         if evidence:
             parts.suspicion.note(observation.address or config.target, reason)
         lost = reason in NETWORK_CLASS and parts.suspicion.suspects_us()
-        if lost or (reason in NETWORK_CLASS | HURRIED_CLASS and not await parts.canary.alive(began_s)):
+        if lost or (reason in GONE_CLASS and not await parts.canary.alive(began_s)):
             return _unknown(observation, Reason.WORKER_NETWORK, "our own network fails")
         return observation
 

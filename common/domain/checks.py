@@ -106,10 +106,13 @@ NETWORK_CLASS: frozenset[Reason] = frozenset(
     {Reason.DNS_TIMEOUT, Reason.DNS_UNREACHABLE, Reason.CONNECT_TIMEOUT, Reason.UNREACHABLE, Reason.NO_REPLY},
 )
 
-#: Failures for want of time: a network of ours that was gone for a part of it brings them about as well.
-HURRIED_CLASS: frozenset[Reason] = frozenset(
-    {Reason.TIMEOUT, Reason.TLS_HANDSHAKE, Reason.LATENCY_EXCEEDED, Reason.PACKET_LOSS},
-)
+#: What a network of ours that was gone for a part of a check's time brings about: these, and failures for want of time.
+GONE_CLASS: frozenset[Reason] = NETWORK_CLASS | {
+    Reason.TIMEOUT,
+    Reason.TLS_HANDSHAKE,
+    Reason.LATENCY_EXCEEDED,
+    Reason.PACKET_LOSS,
+}
 
 
 class CheckState(StrEnum):

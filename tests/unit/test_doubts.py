@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.domain.checks import HURRIED_CLASS, NETWORK_CLASS, Phases, Reason, Verdict
+from common.domain.checks import GONE_CLASS, Phases, Reason, Verdict
 from common.domain.health import Policy
 from common.domain.monitors import MonitorConfig
 from worker.canary import Canary
@@ -45,7 +45,7 @@ class Answers:
         return self._alive
 
 
-@pytest.mark.parametrize("reason", sorted(NETWORK_CLASS | HURRIED_CLASS))
+@pytest.mark.parametrize("reason", sorted(GONE_CLASS))
 def test_what_a_lost_network_brings_about_is_not_believed_while_the_canary_is_silent(reason: Reason) -> None:
     assert verdict(reason, Answers(alive=False)) is Verdict.UNKNOWN
     assert verdict(reason, Answers(alive=True)) is not Verdict.UNKNOWN
