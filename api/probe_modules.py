@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any, cast
 
-from api import parsing
-from api.context import caller, services
-from api.monitor_documents import to_settings
-from api.reach import refuse_denied
+from api import asked_probes, parsing
 from api.schemas_probes import ProbeBase, ProbeIn
-from common.domain.checks import Observation
 from common.domain.errors import FieldError, ValidationFailed
 from common.domain.sources import SOURCES
 from common.probe_requests import Detail, ProbeRequest
-from common.store import locations
 
 #: As blackbox.yml has them when it is installed; every type of ours is a module as well, without options.
 MODULES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -34,15 +28,7 @@ _MARGIN_S = 0.5
 _TIMEOUT_S, _SHORTEST_S, _LONGEST_S = 10.0, 0.1, 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A probe that is to be made."""
-
-    type: str
-    request: ProbeRequest
-
-
-def read(module: str, target: str, scrape_timeout: str | None) -> Asked:
+def read(module: str, target: str, scrape_timeout: str | None) -> ProbeRequest:
     """What a module and a target mean. Raises ValidationFailed."""
     if module not in MODULES:
         raise _wrong("module", f"unknown; there are: {', '.join(MODULES)}")
@@ -50,31 +36,7 @@ def read(module: str, target: str, scrape_timeout: str | None) -> Asked:
     if type_ == "http" and "://" not in target:
         target = f"http://{target}"
     sent = {"type": type_, "target": target, "timeout_seconds": _timeout_s(scrape_timeout), type_: dict(options)}
-    body = cast("ProbeBase", parsing.validate(ProbeIn, sent))
-    refuse_denied("target", body.host)
-    settings = to_settings(body.monitor, (), {})
-    return Asked(
-        type_,
-        ProbeRequest(
-            caller().org_id,
-            settings.type,
-            settings.target,
-            body.timeout_seconds,
-            settings.options,
-            settings.secrets,
-            settings.assertions,
-            detail=Detail.FACTS,
-        ),
-    )
-
-
-def look(asked: Asked, location: str | None) -> Observation:
-    """What a worker of the location sees. Raises Unavailable."""
-    wanted = location or services().settings.location
-    with services().database.begin(caller().org_id) as connection:
-        if wanted not in locations.ids_by_name(connection):
-            raise _wrong("location", "there is no such location")
-    return services().probes.probe(wanted, asked.request)
+    return asked_probes.ask(cast("ProbeBase", parsing.validate(ProbeIn, sent)), Detail.FACTS)
 
 
 def _timeout_s(scrape_timeout: str | None) -> float:

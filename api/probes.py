@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from api.context import caller, services
-from api.monitor_documents import to_settings
-from api.reach import refuse_denied
+from api import asked_probes
+from api.context import services
 from api.routing import Routes
 from api.schemas_probes import Probe, ProbeBase, ProbeIn
 from common.domain.checks import Observation, Reason
-from common.domain.errors import FieldError, ValidationFailed
-from common.probe_requests import ProbeRequest
-from common.store import locations
 
 routes = Routes("probes")
 
@@ -32,18 +28,7 @@ def probe_target(body: ProbeBase) -> dict[str, Any]:
     It is made by a worker of the location under its egress policy, within `timeout_seconds` of its beginning. 503 when
     too many are under way, 504 when no worker of the location answers.
     """
-    refuse_denied("target", body.host)
-    settings = to_settings(body.monitor, (), {})
-    location = _known(body.location or services().settings.location)
-    request = ProbeRequest(
-        caller().org_id,
-        settings.type,
-        settings.target,
-        body.timeout_seconds,
-        settings.options,
-        settings.secrets,
-        settings.assertions,
-    )
+    request, location = asked_probes.ask(body), asked_probes.place(body.location)
     return {**probe_document(services().probes.probe(location, request)), "location": location}
 
 
@@ -59,13 +44,3 @@ def probe_document(seen: Observation) -> dict[str, Any]:
         "status_code": seen.code or None,
         "failed_assertion": None if seen.failed_assertion is None else asdict(seen.failed_assertion),
     }
-
-
-def _known(location: str) -> str:
-    """The location, if it is one of this installation. Raises ValidationFailed."""
-    with services().database.begin(caller().org_id) as connection:
-        known = locations.ids_by_name(connection)
-    if location not in known:
-        message = f"unknown; there are: {', '.join(sorted(known))}"
-        raise ValidationFailed("Some fields are wrong.", details=[FieldError("location", message)])
-    return location

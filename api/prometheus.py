@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from flask import Response, request
 
-from api import exposition, probe_modules, probe_series
+from api import asked_probes, exposition, probe_modules, probe_series
 from api.context import caller, services
 from api.exposition import OPENMETRICS, TEXT
 from api.monitor_filters import exact_labels
@@ -67,7 +67,7 @@ def probe_for_prometheus(query: ProbeQuery) -> Response:
     504 where it could not be judged, for a reason that is ours, or nobody answered: Prometheus sees a failed scrape.
     """
     asked = probe_modules.read(query.module, query.target, request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
-    seen = probe_modules.look(asked, query.location)
+    seen = services().probes.probe(asked_probes.place(query.location), asked)
     if seen.verdict is Verdict.UNKNOWN:
         raise Unanswered(f"The target could not be judged: {seen.message}", code="PROBE_NOT_JUDGED")
     text = "".join(probe_series.told(asked.type, seen))
