@@ -15,8 +15,8 @@ from typing import Any
 from uuid_utils import uuid7
 
 from common.domain.errors import NotFound
+from common.store import keyset
 from common.store.engine import Connection
-from common.store.keyset import BEGINNING
 from common.store.once import Asks
 
 MARK = "tcs_"
@@ -125,11 +125,7 @@ def list_page(
     connection: Connection, *, org_id: str, limit: int, before: tuple[datetime, str] | None
 ) -> list[dict[str, Any]]:
     """Keys that are not revoked, newest first."""
-    before_at, before_id = before or BEGINNING
-    rows = connection.exec_driver_sql(
-        _LIST, {"org_id": org_id, "limit": limit, "before_at": before_at, "before_id": before_id}
-    )
-    return [dict(row) for row in rows.mappings()]
+    return keyset.page(connection, _LIST, before, {"org_id": org_id, "limit": limit})
 
 
 def get(connection: Connection, *, org_id: str, key_id: str) -> dict[str, Any]:

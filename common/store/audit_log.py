@@ -11,8 +11,8 @@ from typing import Any
 from psycopg.types.json import Jsonb
 from uuid_utils import uuid7
 
+from common.store import keyset
 from common.store.engine import Connection
-from common.store.keyset import BEGINNING
 
 #: How long entries are kept.
 RETENTION_DAYS = 400
@@ -80,12 +80,9 @@ def list_page(
     connection: Connection, *, org_id: str, limit: int, before: tuple[datetime, str] | None, wanted: AuditFilter
 ) -> list[dict[str, Any]]:
     """An organization's entries, newest first."""
-    before_at, before_id = before or BEGINNING
     parameters = {
         "org_id": org_id,
         "limit": limit,
-        "before_at": before_at,
-        "before_id": before_id,
         "actor": wanted.actor,
         "action": None if wanted.action is None else list(wanted.action),
         "resource_type": wanted.resource_type,
@@ -93,7 +90,7 @@ def list_page(
         "since": wanted.since,
         "until": wanted.until,
     }
-    return [dict(row) for row in connection.exec_driver_sql(_LIST, parameters).mappings()]
+    return keyset.page(connection, _LIST, before, parameters)
 
 
 def forget(connection: Connection, *, days: int = RETENTION_DAYS, limit: int = 50_000) -> int:

@@ -10,9 +10,8 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from common.domain.errors import NotFound
-from common.store import notices
+from common.store import keyset, notices
 from common.store.engine import Connection
-from common.store.keyset import BEGINNING
 
 _COLUMNS = """id::text, name, type, config, enabled, is_default, fallback_id::text, cap_count, cap_window_s,
 disabled_reason, created_at, updated_at"""
@@ -111,11 +110,7 @@ def list_page(
     connection: Connection, *, org_id: str, limit: int, before: tuple[datetime, str] | None
 ) -> list[dict[str, Any]]:
     """Channels, newest first."""
-    before_at, before_id = before or BEGINNING
-    rows = connection.exec_driver_sql(
-        _LIST, {"org_id": org_id, "limit": limit, "before_at": before_at, "before_id": before_id}
-    )
-    return [dict(row) for row in rows.mappings()]
+    return keyset.page(connection, _LIST, before, {"org_id": org_id, "limit": limit})
 
 
 def get(connection: Connection, *, org_id: str, channel_id: str, lock: bool = False) -> dict[str, Any]:

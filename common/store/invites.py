@@ -9,9 +9,8 @@ from typing import Any
 from uuid_utils import uuid7
 
 from common.domain.errors import Conflict, NotFound
-from common.store import tokens
+from common.store import keyset, tokens
 from common.store.engine import Connection
-from common.store.keyset import BEGINNING
 
 LIFETIME = timedelta(days=7)
 
@@ -111,9 +110,7 @@ def list_page(
     connection: Connection, *, org_id: str, limit: int, before: tuple[datetime, str] | None
 ) -> list[dict[str, Any]]:
     """Open invitations, newest first, without their tokens."""
-    before_at, before_id = before or BEGINNING
-    values = {"org_id": org_id, "limit": limit, "before_at": before_at, "before_id": before_id}
-    return [dict(row) for row in connection.exec_driver_sql(_LIST, values).mappings()]
+    return keyset.page(connection, _LIST, before, {"org_id": org_id, "limit": limit})
 
 
 def get(connection: Connection, *, org_id: str, invite_id: str) -> dict[str, Any]:

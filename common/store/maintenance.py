@@ -14,9 +14,9 @@ from psycopg.types.json import Jsonb
 
 from common.domain.errors import NotFound
 from common.domain.maintenance import Occurrence, Schedule, stored
+from common.store import keyset
 from common.store.arrays import words
 from common.store.engine import Connection
-from common.store.keyset import BEGINNING
 
 _STATE = """CASE WHEN begins_at IS NULL THEN 'ended'
      WHEN begins_at > statement_timestamp() THEN 'pending'
@@ -112,18 +112,8 @@ def list_page(
     state: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Windows in these states (None: all), the newest first."""
-    before_at, before_id = before or BEGINNING
-    rows = connection.exec_driver_sql(
-        _LIST,
-        {
-            "org_id": org_id,
-            "limit": limit,
-            "before_at": before_at,
-            "before_id": before_id,
-            "state": None if state is None else list(state),
-        },
-    )
-    return [dict(row) for row in rows.mappings()]
+    parameters = {"org_id": org_id, "limit": limit, "state": None if state is None else list(state)}
+    return keyset.page(connection, _LIST, before, parameters)
 
 
 def count(connection: Connection, *, org_id: str) -> int:

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from common.domain.errors import Conflict, NotFound
+from common.store import keyset
 from common.store.engine import Connection
-from common.store.keyset import BEGINNING
 
 _COLUMNS = """
 u.id::text AS user_id, u.email, u.name, m.role, u.disabled_at IS NULL AS enabled, m.created_at
@@ -69,9 +69,7 @@ def list_page(
     connection: Connection, *, org_id: str, limit: int, before: tuple[datetime, str] | None
 ) -> list[dict[str, Any]]:
     """Members with their address, name and role, newest first."""
-    before_at, before_id = before or BEGINNING
-    values = {"org_id": org_id, "limit": limit, "before_at": before_at, "before_id": before_id}
-    return [dict(row) for row in connection.exec_driver_sql(_LIST, values).mappings()]
+    return keyset.page(connection, _LIST, before, {"org_id": org_id, "limit": limit})
 
 
 def get(connection: Connection, *, org_id: str, user_id: str, named: str = "membership") -> dict[str, Any]:

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from common.domain.errors import NotFound
+from common.store import keyset
 from common.store.engine import Connection
-from common.store.keyset import BEGINNING
 
 _COLUMNS = """
 n.id::text, n.incident_id::text, n.event_type, n.channel_id::text, n.route_id::text, n.status, n.reason, n.attempts,
@@ -55,14 +55,13 @@ def list_page(
     connection: Connection, *, org_id: str, limit: int, before: tuple[datetime, str] | None, filters: Filters
 ) -> list[dict[str, Any]]:
     """Ledger rows, newest first."""
-    before_at, before_id = before or BEGINNING
-    rows = connection.exec_driver_sql(
+    return keyset.page(
+        connection,
         _LIST_DEAD if filters.status is not None and set(filters.status) == {"dead"} else _LIST,
+        before,
         {
             "org_id": org_id,
             "limit": limit,
-            "before_at": before_at,
-            "before_id": before_id,
             "status": _listed(filters.status),
             "incident_id": filters.incident_id,
             "channel_id": filters.channel_id,
@@ -70,7 +69,6 @@ def list_page(
             "reason": _listed(filters.reason),
         },
     )
-    return [dict(row) for row in rows.mappings()]
 
 
 def get_many(connection: Connection, *, org_id: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -8,9 +8,8 @@ from typing import Any
 from uuid_utils import uuid7
 
 from common.domain.errors import NotFound
-from common.store import api_keys
+from common.store import api_keys, keyset
 from common.store.engine import Connection
-from common.store.keyset import BEGINNING
 
 _COLUMNS = "id::text, name, disabled_at IS NULL AS enabled, created_at"
 
@@ -44,9 +43,7 @@ def add(connection: Connection, name: str) -> tuple[dict[str, Any], str]:
 
 def list_page(connection: Connection, *, limit: int, before: tuple[datetime, str] | None) -> list[dict[str, Any]]:
     """Organizations, disabled ones too, newest first."""
-    before_at, before_id = before or BEGINNING
-    rows = connection.exec_driver_sql(_LIST, {"limit": limit, "before_at": before_at, "before_id": before_id})
-    return [dict(row) for row in rows.mappings()]
+    return keyset.page(connection, _LIST, before, {"limit": limit})
 
 
 def get(connection: Connection, organization_id: str) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from psycopg.types.json import Jsonb
 from uuid_utils import uuid7
 
 from common.domain.errors import NotFound
+from common.store import keyset
 from common.store.engine import Connection
-from common.store.keyset import BEGINNING
 
 _STATE = """CASE WHEN ends_at <= statement_timestamp() THEN 'expired'
      WHEN starts_at > statement_timestamp() THEN 'pending' ELSE 'active' END"""
@@ -105,18 +105,8 @@ def list_page(
     state: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Silences in these states (None: all), the newest end first."""
-    before_at, before_id = before or BEGINNING
-    rows = connection.exec_driver_sql(
-        _LIST,
-        {
-            "org_id": org_id,
-            "limit": limit,
-            "before_at": before_at,
-            "before_id": before_id,
-            "state": None if state is None else list(state),
-        },
-    )
-    return [dict(row) for row in rows.mappings()]
+    parameters = {"org_id": org_id, "limit": limit, "state": None if state is None else list(state)}
+    return keyset.page(connection, _LIST, before, parameters)
 
 
 def count(connection: Connection, *, org_id: str) -> int:

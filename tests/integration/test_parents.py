@@ -22,6 +22,20 @@ def world(databases: Databases) -> MaintenanceWorld:
     return MaintenanceWorld(databases.owner, databases.worker)
 
 
+def family(world: MaintenanceWorld) -> tuple[str, str, str]:
+    """A channel that is told of everything, a monitor, and one below it."""
+    channel, switch = world.channel("http://a"), world.monitor()
+    return channel, switch, world.monitor(parent=switch)
+
+
+def fallen(world: MaintenanceWorld, switch: str, shop: str) -> str:
+    """Both are down, the upper one first; the lower one's incident, whose beginning was looked at."""
+    world.fail(switch, at=0)
+    (below,) = world.fail(shop, at=1)
+    world.look(2)
+    return below
+
+
 def test_what_begins_below_a_monitor_that_is_down_is_held_back_and_its_timeline_says_by_which(
     world: MaintenanceWorld,
 ) -> None:
@@ -44,9 +58,7 @@ def test_what_begins_below_a_monitor_that_is_down_is_held_back_and_its_timeline_
 
 
 def test_both_in_one_commit_are_held_back_too(world: MaintenanceWorld) -> None:
-    channel = world.channel("http://a")
-    switch = world.monitor()
-    shop = world.monitor(parent=switch)
+    channel, switch, shop = family(world)
     below, above = world.fail(shop, switch, at=1)
     world.look(1)
     assert world.outcome("opened", below) == {channel: PARENT_DOWN}
@@ -126,9 +138,7 @@ def test_a_child_on_its_way_up_is_given_the_checks_that_it_needs(world: Maintena
 
 
 def test_a_failure_that_was_seen_before_the_recovery_waits_for_a_check_after_it(world: MaintenanceWorld) -> None:
-    channel = world.channel("http://a")
-    switch = world.monitor()
-    shop = world.monitor(parent=switch)
+    channel, switch, shop = family(world)
     (above,) = world.fail(switch, at=1)
     world.look(2)
     world.recover(switch, above, 20)
@@ -141,9 +151,7 @@ def test_a_failure_that_was_seen_before_the_recovery_waits_for_a_check_after_it(
 
 
 def test_what_fails_long_after_its_parent_recovered_is_told_at_once(world: MaintenanceWorld) -> None:
-    channel = world.channel("http://a")
-    switch = world.monitor()
-    shop = world.monitor(parent=switch)
+    channel, switch, shop = family(world)
     (above,) = world.fail(switch, at=1)
     world.recover(switch, above, 10)
     (below,) = world.fail(shop, at=12)
@@ -152,9 +160,7 @@ def test_what_fails_long_after_its_parent_recovered_is_told_at_once(world: Maint
 
 
 def test_a_child_that_was_told_before_gets_its_end_whatever_its_parent_does(world: MaintenanceWorld) -> None:
-    channel = world.channel("http://a")
-    switch = world.monitor()
-    shop = world.monitor(parent=switch)
+    channel, switch, shop = family(world)
     (below,) = world.fail(shop, at=1, health=Health.DEGRADED)
     world.look(2)
     world.tell(at=3)
@@ -171,9 +177,7 @@ def test_a_child_that_was_told_before_gets_its_end_whatever_its_parent_does(worl
 
 @pytest.mark.parametrize("health", [Health.DEGRADED, Health.UP])
 def test_a_parent_that_is_not_down_holds_nothing_back(world: MaintenanceWorld, health: Health) -> None:
-    channel = world.channel("http://a")
-    switch = world.monitor()
-    shop = world.monitor(parent=switch)
+    channel, switch, shop = family(world)
     if health is Health.DEGRADED:
         world.fail(switch, at=0, health=health)
     (below,) = world.fail(shop, at=1)
@@ -182,12 +186,8 @@ def test_a_parent_that_is_not_down_holds_nothing_back(world: MaintenanceWorld, h
 
 
 def test_a_parent_that_eases_to_degraded_lets_go(world: MaintenanceWorld) -> None:
-    channel = world.channel("http://a")
-    switch = world.monitor()
-    shop = world.monitor(parent=switch)
-    world.fail(switch, at=0)
-    (below,) = world.fail(shop, at=1)
-    world.look(2)
+    channel, switch, shop = family(world)
+    below = fallen(world, switch, shop)
     number = world.numbers([switch])[switch]
     world.run(
         "UPDATE monitor_states SET health = 2, since = %(at)s WHERE monitor_no = %(no)s", no=number, at=world.time(3)
@@ -241,9 +241,7 @@ def test_a_loop_of_parents_holds_nothing_back(world: MaintenanceWorld) -> None:
 
 
 def test_a_parent_that_falls_again_keeps_what_it_held(world: MaintenanceWorld) -> None:
-    channel = world.channel("http://a")
-    switch = world.monitor()
-    shop = world.monitor(parent=switch)
+    channel, switch, shop = family(world)
     (above,) = world.fail(switch, at=0)
     (below,) = world.fail(shop, at=1)
     world.look(2)
@@ -261,12 +259,8 @@ def test_a_parent_that_falls_again_keeps_what_it_held(world: MaintenanceWorld) -
 
 
 def test_a_child_whose_parent_is_taken_away_is_told_in_minutes(world: MaintenanceWorld) -> None:
-    channel = world.channel("http://a")
-    switch = world.monitor()
-    shop = world.monitor(parent=switch)
-    world.fail(switch, at=0)
-    (below,) = world.fail(shop, at=1)
-    world.look(2)
+    channel, switch, shop = family(world)
+    below = fallen(world, switch, shop)
     world.run("UPDATE monitors SET parent_id = NULL WHERE id = %(id)s", id=shop)
     world.look(2 + holds.LOOK_AGAIN.total_seconds())
     assert world.outcome("opened", below) == {channel: PENDING}
@@ -286,9 +280,7 @@ def test_a_window_of_the_parent_covers_what_its_children_have_to_tell(world: Mai
 
 
 def test_a_parent_s_open_incident_that_was_resolved_by_hand_holds_no_more(world: MaintenanceWorld) -> None:
-    channel = world.channel("http://a")
-    switch = world.monitor()
-    shop = world.monitor(parent=switch)
+    channel, switch, shop = family(world)
     (above,) = world.fail(switch, at=0)
     (below,) = world.fail(shop, at=1)
     world.look(2)
