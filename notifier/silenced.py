@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from common import log, telemetry
-from common.domain.incident import EventType
+from common.domain.incident import EventType, monitor_key
 from common.domain.matching import ANNOUNCING, Hold, Match
 from common.store import following, holds, silenced
 from common.store.engine import Connection
@@ -64,7 +64,7 @@ def _monitor(claim: Claimed) -> str | None:
     """The monitor whose own incident it tells of."""
     incident = (claim.snapshot or {}).get("incident") or {}
     monitor_id: str | None = incident.get("monitor_id")
-    return monitor_id if incident.get("dedup_key") == f"monitor:{monitor_id}" else None
+    return monitor_id if monitor_id is not None and incident.get("dedup_key") == monitor_key(monitor_id) else None
 
 
 def _silenced(

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from common.clock import from_ms
 from common.domain.checks import Result, Verdict
 from common.domain.health import Change, Conclusion, Counted, Health, Vote, advance, conclude, counts, freshness_ms
-from common.domain.incident import EventType, Severity, Status, severity_for
+from common.domain.incident import EventType, Severity, Status, monitor_key, severity_for
 from common.domain.monitors import MonitorConfig
 from common.domain.slots import next_slot, phase_ms
 from common.domain.traces import check_id
@@ -161,7 +161,7 @@ def _opening(facts: MonitorFacts, conclusion: Conclusion, cause: Judged) -> Open
         org_id=facts.org_id,
         monitor_id=facts.monitor_id,
         source="monitor",
-        dedup_key=f"monitor:{facts.monitor_id}",
+        dedup_key=monitor_key(facts.monitor_id),
         title=_title(facts.name, conclusion.state.health),
         severity=severity_for(Severity(facts.severity), conclusion.state.health),
         cause=_cause(cause),

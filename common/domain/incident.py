@@ -122,6 +122,11 @@ def priority_of(severity: Severity) -> Priority:
     return _PRIORITY_OF.get(severity, Priority.P3)
 
 
+def monitor_key(monitor_id: str) -> str:
+    """The dedup key of a monitor's own incident, as SQL writes it, too: 'monitor:' || id."""
+    return f"monitor:{monitor_id}"
+
+
 def merge_labels(labels: Mapping[str, str], patch: Mapping[str, str | None] | None) -> dict[str, str]:
     """The labels with a merge patch: None removes one, or all. Raises ValidationFailed for too many."""
     if patch is None:
