@@ -59,8 +59,10 @@ def seen(tmp_path: Path) -> Iterator[Seen]:
         yield Seen(log, first, second)
 
 
-def probe(seen: Seen, path: str, options: HttpOptions | WebsocketOptions, type_: str = "http") -> list[str]:
-    """What one check sent: a traceparent for every request."""
+def probe(
+    seen: Seen, path: str, options: HttpOptions | WebsocketOptions, type_: str = "http", requests: int = 1
+) -> list[str]:
+    """What one check sent: a traceparent for every request. nginx may log each of them after its answer was read."""
 
     async def main() -> None:
         async with context() as ctx:
@@ -69,21 +71,21 @@ def probe(seen: Seen, path: str, options: HttpOptions | WebsocketOptions, type_:
 
     before = len(seen.requests())
     run(main())
-    wait_until(lambda: len(seen.requests()) > before, 5, "the request in the log")
+    wait_until(lambda: len(seen.requests()) >= before + requests, 20, f"{requests} requests in the log")
     return [trace for _, _, trace in seen.requests()[before:]]
 
 
 def test_every_request_of_a_check_is_in_its_trace_also_at_another_origin(seen: Seen) -> None:
     assert probe(seen, "/up", HttpOptions()) == [SENT]
-    assert probe(seen, "/near", HttpOptions()) == [SENT, SENT]
-    assert probe(seen, "/far", HttpOptions()) == [SENT, SENT]
+    assert probe(seen, "/near", HttpOptions(), requests=2) == [SENT, SENT]
+    assert probe(seen, "/far", HttpOptions(), requests=2) == [SENT, SENT]
     assert [port for port, _, _ in seen.requests()] == [seen.first] * 4 + [seen.second]
     assert probe(seen, "/up", WebsocketOptions(), "websocket") == [SENT]
 
 
 def test_a_monitor_that_does_not_want_it_sends_nothing_wherever_it_is_led(seen: Seen) -> None:
     assert probe(seen, "/up", HttpOptions(trace=False)) == ["-"]
-    assert probe(seen, "/far", HttpOptions(trace=False)) == ["-", "-"]
+    assert probe(seen, "/far", HttpOptions(trace=False), requests=2) == ["-", "-"]
     assert probe(seen, "/up", WebsocketOptions(trace=False), "websocket") == ["-"]
 
 
@@ -91,7 +93,7 @@ def test_a_monitor_that_does_not_want_it_sends_nothing_wherever_it_is_led(seen: 
 def test_a_header_of_the_monitor_s_own_wins_and_stays_with_its_origin(seen: Seen, name: str) -> None:
     mine = "00-11111111111111111111111111111111-2222222222222222-00"
     assert probe(seen, "/up", HttpOptions(headers=((name, mine),))) == [mine]
-    assert probe(seen, "/far", HttpOptions(headers=((name, mine),))) == [mine, "-"]
+    assert probe(seen, "/far", HttpOptions(headers=((name, mine),)), requests=2) == [mine, "-"]
     assert probe(seen, "/up", WebsocketOptions(headers=((name, mine),)), "websocket") == [mine]
 
 
@@ -110,6 +112,7 @@ def test_target_result_incident_and_timeline_name_one_trace(
         Queue(redis_url).push([scheduled(numbers[each["id"]], now_ms) for each in (made, quiet)])
         wait_until(lambda: incidents(world), 20, "the incident")
         wait_until(lambda: results(world, quiet), 20, "the other one's result")
+    wait_until(lambda: {path for _, path, _ in seen.requests()} >= {"/down", "/up"}, 20, "both in nginx's log")
     (sent,) = (trace for _, path, trace in seen.requests() if path == "/down")
     found = TRACEPARENT.fullmatch(sent)
     assert found is not None
