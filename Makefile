@@ -11,7 +11,7 @@ TF_VENV := build/terraform
 CI_VENV := build/ci
 IMAGE ?= tocsin:dev
 
-.PHONY: help run test test-docker peers check format lock bench bench-compare chaos chaos-mutants demo clean check-terraform terraform-schema pytest test-postgres audit sbom image
+.PHONY: help run test test-docker peers servers check format lock bench bench-compare chaos chaos-mutants demo clean check-terraform terraform-schema pytest test-postgres audit sbom image
 
 help: ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}'
@@ -31,6 +31,12 @@ peers: ## install what some tests hold us against: Prometheus, Alertmanager, ngi
 	@$(if $(filter-out 0,$(shell id -u)),sudo) apt-get update --quiet=2 && \
 	  $(if $(filter-out 0,$(shell id -u)),sudo) apt-get install --yes --quiet=2 --no-install-recommends \
 	  prometheus prometheus-alertmanager prometheus-blackbox-exporter nginx-light dnsmasq-base
+
+# Debian starts them: not for a machine that others reach.
+servers: ## install what probes are tried against beside those: Exim, Dovecot, vsftpd, Redis, PostgreSQL (the same)
+	@$(if $(filter-out 0,$(shell id -u)),sudo) apt-get update --quiet=2 && \
+	  $(if $(filter-out 0,$(shell id -u)),sudo) apt-get install --yes --quiet=2 --no-install-recommends \
+	  exim4-daemon-light dovecot-imapd dovecot-pop3d vsftpd redis-server postgresql
 
 # Not what looks into the embedded servers themselves.
 test-postgres: $(READY_DEV) ## tests/integration on another PostgreSQL: TEST_DATABASE_URL, a superuser's, to be used up
@@ -55,7 +61,7 @@ format: $(READY_DEV) ## format the code
 demo: $(READY) ## watch an outage from failure to webhook
 	@exec $(BIN)/tocsin demo
 
-bench: $(READY_DEV) ## measure everything beside Prometheus + blackbox_exporter (half an hour)
+bench: $(READY_DEV) ## measure everything beside Prometheus + blackbox_exporter (an hour)
 	@$(BIN)/python -m bench $(ARGS) && $(BIN)/python -m bench.document
 
 bench-compare: $(READY_DEV) ## the last kept measurement against the one before, as ratios

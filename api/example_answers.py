@@ -104,6 +104,7 @@ _SEEN = {
 _SECONDS = {"up": 604_500, "degraded": 0, "down": 300, "unknown": 0, "paused": 0, "maintenance": 0}
 _SLO = {
     "uptime": 0.9995,
+    "coverage": 1.0,
     "seconds": _SECONDS,
     "error_budget": {"total_seconds": 604.8, "remaining_seconds": 304.8, "remaining": 0.504},
     "burn_rate": {"last_1h": 0, "last_6h": 0, "window": 0.496},

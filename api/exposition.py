@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from api.exposition_families import FAMILIES, RESPONSE_TIME, UPTIME_RATIO, Family, Read, is_fresh
+from api.exposition_families import COVERAGE_RATIO, FAMILIES, RESPONSE_TIME, UPTIME_RATIO, Family, Read, is_fresh
 from api.uptime_ratios import Known
 from common.domain.checks import Reason
 from common.store.exposition import Seen, Target
@@ -130,6 +130,7 @@ def _windowed(found: Sequence[Line], windows: Windows) -> Iterator[str]:
     """What is known of days, of monitors that are not paused."""
     families: tuple[tuple[str, str, Callable[[Known], float | None]], ...] = (
         (*UPTIME_RATIO, lambda known: known.ratio),
+        (*COVERAGE_RATIO, lambda known: known.coverage),
         (*RESPONSE_TIME, lambda known: known.mean_s),
     )
     for name, help_, read in families:

@@ -191,6 +191,10 @@ UPTIME_RATIO = (
     "monitor_uptime_ratio",
     "Share of judged time that was up or degraded, as reports count it; at most 5 minutes (1d) or an hour old.",
 )
+COVERAGE_RATIO = (
+    "tocsin_monitor_coverage_ratio",
+    "Of how much of the time monitor_uptime_ratio speaks: judged ÷ (judged + unknown), as reports count it.",
+)
 RESPONSE_TIME = (
     "monitor_response_time_seconds",
     "Mean duration of the checks that reached their target, 1d or 30d; at most 5 minutes (1d) or an hour old.",
@@ -198,6 +202,7 @@ RESPONSE_TIME = (
 #: What has the labels of another kind: (name, help, labels beside the monitor's).
 OTHERS = (
     (*UPTIME_RATIO, ("window",)),
+    (*COVERAGE_RATIO, ("window",)),
     (*RESPONSE_TIME, ("window",)),
     (
         "tocsin_monitor_info",

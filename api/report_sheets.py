@@ -13,7 +13,7 @@ from common.domain.accounting import CATEGORIES
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 COLUMNS = (
-    "monitor_id", "key", "name", "labels", "value", "monitors", "from", "to", "target", "uptime",
+    "monitor_id", "key", "name", "labels", "value", "monitors", "from", "to", "target", "uptime", "coverage",
     *(f"{name}_seconds" for name in CATEGORIES),
     "error_budget_seconds", "error_budget_remaining_seconds", "burn_rate_1h", "burn_rate_6h", "burn_rate_window",
 )  # fmt: skip
@@ -45,6 +45,7 @@ def _cells(row: Mapping[str, Any], window: Mapping[str, Any], target: float) -> 
         window["to"].isoformat(),
         target,
         row["uptime"],
+        row["coverage"],
         *(row["seconds"][name] for name in CATEGORIES),
         budget["total_seconds"],
         budget["remaining_seconds"],

@@ -112,6 +112,9 @@ class SloFigures(BaseModel):
     """What one row says."""
 
     uptime: float | None
+    coverage: Annotated[
+        float | None, Field(description="(up + degraded + down) ÷ (up + degraded + down + unknown), by time, 0 to 1.")
+    ]
     seconds: Seconds
     error_budget: ErrorBudget
     burn_rate: BurnRate

@@ -42,6 +42,7 @@ def slo_figures(times: Times, last_1h: Times, last_6h: Times, *, target: float) 
     left = budget(times, target)
     return {
         "uptime": _rounded(times.uptime, 7),
+        "coverage": _rounded(times.coverage, 7),
         "seconds": seconds(times),
         "error_budget": {
             "total_seconds": round(left.total_ms / 1000, 3),

@@ -32,9 +32,13 @@ _FORGET_AFTER_S = 1_800.0
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A monitor's uptime in a window, and the mean duration of its checks (seconds); None where there is none."""
+    """A monitor's uptime in a window, of how much of it that speaks, and its checks' mean duration (seconds).
+
+    None where there is none.
+    """
 
     ratio: float | None
+    coverage: float | None
     mean_s: float | None
 
 
@@ -143,7 +147,10 @@ def _known(connection: Connection, ids: Sequence[str], reach: _Reach) -> dict[st
     timed = judged
     if reach.timed is not None and reach.timed is not reach.judged:
         timed = uptime.sums(connection, ids, reach.timed, latencies=True)
-    return {id_: Known(sums.times.uptime, _mean_s(timed.get(id_, sums).latencies)) for id_, sums in judged.items()}
+    return {
+        id_: Known(sums.times.uptime, sums.times.coverage, _mean_s(timed.get(id_, sums).latencies))
+        for id_, sums in judged.items()
+    }
 
 
 def _mean_s(latencies: Mapping[int, int]) -> float | None:

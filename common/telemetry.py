@@ -113,6 +113,11 @@ CHECKS_LATE = Counter("tocsin_checks_late_total", "Checks dropped because their 
 CHECKS_SPILLED = Counter("tocsin_checks_spilled_total", "Checks moved to the slow lane while their probe still ran.")
 PROBES_ASKED = Counter("tocsin_probes_asked_total", "Probes that somebody waited for.", ["outcome"])
 MESSAGES_REFUSED = Counter("tocsin_messages_refused_total", "Queue messages that could not be read.", ["queue"])
+CANARIES_SILENT = Gauge(
+    "tocsin_canaries_silent",
+    "Workers of which no canary answers: what they do not reach is unknown, not down.",
+    multiprocess_mode="livesum",
+)
 WRITER_BATCH = Histogram("tocsin_writer_batch_size", "Results in one commit.", buckets=_BATCH_BUCKETS)
 WRITER_COMMIT = Histogram("tocsin_writer_commit_seconds", "Duration of one commit.", buckets=_CHECK_BUCKETS)
 WRITER_CONFLICTS = Counter("tocsin_writer_conflicts_total", "Votes that another writer changed first.")

@@ -1,8 +1,8 @@
 """From a message to committed results: probe a batch at once, let nobody wait for the slowest.
 
 A fast or urgent batch ends after two seconds: what still probes then moves to the slow lane, with the same slot,
-before the message is acknowledged; unless it was this process that had no time for it. What is probed and waits for
-its commit is never given up.
+before the message is acknowledged; after up to ten, while it is this process that has no time for it. What is probed
+and waits for its commit is never given up.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ MAX_QUICK_PROBES = 1_000
 
 #: How long a batch of these lanes may hold its message (seconds); the slow lane waits for every timeout.
 SPILL_AFTER_S = 2.0
+#: For so many times as long it goes on with what is late because of us. There may be another reason for our lag than
+#: what it probes, and then the lane would wait for every target that hangs.
+_MOST_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +182,13 @@ class CheckRunner:
 
     async def _wait_quickly(self, tasks: _Tasks, drained: asyncio.Task[Any]) -> set[asyncio.Task[None]]:
         """What is not done in a quick lane's time; but begun anew, what is only slow because of us gets slower yet."""
-        lag = self._parts.lag
-        while True:
+        lag, pending = self._parts.lag, set(tasks)
+        for _ in range(_MOST_ROUNDS):
             before_s = lag.total_s()
             pending = await _wait_or_drain(tasks, drained, SPILL_AFTER_S)
             if not pending or drained.done() or not lag.blames_us(before_s, SPILL_AFTER_S):
-                return pending
+                break
+        return pending
 
     def _own_fault(self, check: Check, config: MonitorConfig, ticket: Ticket, error: BaseException) -> None:
         """A probe never raises for its target. What does is a bug of ours: unknown for this check, no other suffers."""

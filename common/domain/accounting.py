@@ -106,6 +106,11 @@ class Times:
         """(up + degraded) ÷ (up + degraded + down), None while nothing was judged."""
         return (self.up + self.degraded) / self.judged if self.judged else None
 
+    @property
+    def coverage(self) -> float | None:
+        """What was judged ÷ what was to be (the unknown as well), None while nothing was: how much uptime speaks of."""
+        return self.judged / (self.judged + self.unknown) if self.judged or self.unknown else None
+
 
 CATEGORIES = tuple(field.name for field in fields(Times))
 _PARTS: Callable[[Times], tuple[int, ...]] = attrgetter(*CATEGORIES)

@@ -81,6 +81,20 @@ def test_a_missed_objective_has_less_than_nothing_left(world: World, past: Past,
     assert row["error_budget"]["remaining"] == pytest.approx(-999)
 
 
+def test_how_much_of_the_time_was_seen_stands_beside_every_uptime(world: World, past: Past) -> None:
+    seen, blind = (past.plain(labels=labelled(team="shop"), key=key) for key in ("seen", "blind"))
+    minutes = past.every_minute(end_ms=past.start_ms + 3 * HOUR)  # further than the window goes, whatever time it is
+    past.results(seen, minutes)
+    past.results(blind, minutes[::4])
+    past.roll_all()
+    body = told(world, "?label=team:shop")
+    assert [(row["uptime"], row["coverage"]) for row in body["data"]] == [(1, 1), (1, pytest.approx(0.25, abs=0.01))]
+    assert body["total"]["coverage"] == pytest.approx(0.625, abs=0.01)
+    [value] = told(world, "?label=team")["data"]
+    assert value["coverage"] == body["total"]["coverage"]
+    assert [float(row["coverage"]) for row in sheet(world, "?format=csv")] == [row["coverage"] for row in body["data"]]
+
+
 def test_a_label_alone_has_a_row_for_each_value(world: World, past: Past, shop: dict[str, int]) -> None:
     past.plain()  # without the label
     body = told(world, "?label=team")
@@ -120,6 +134,7 @@ def test_a_sheet_has_all_rows_with_the_figures_of_the_pages(world: World, past: 
     assert [row["key"] for row in rows] == ["home", "cart", "mail"]
     for row, shown in zip(rows, pages, strict=True):
         assert float(row["uptime"]) == shown["uptime"]
+        assert float(row["coverage"]) == shown["coverage"] == 1
         assert float(row["down_seconds"]) == shown["seconds"]["down"]
         assert float(row["error_budget_remaining_seconds"]) == shown["error_budget"]["remaining_seconds"]
         assert row["labels"] == f"team:{shown['monitor']['labels']['team']}"

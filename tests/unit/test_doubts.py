@@ -65,7 +65,7 @@ def test_a_check_that_lost_a_part_of_its_time_to_our_network_is_not_believed(mon
     """The name was found when the network came back; for the answer there was no time left."""
     reached = False
 
-    async def reach(_target: str) -> bool:
+    async def reach(_target: str, _names: object) -> bool:
         return reached
 
     monkeypatch.setattr("worker.canary._reach", reach)

@@ -26,6 +26,12 @@ async def _numbered(wire: Wire, code: bytes) -> None:
     raise Trouble(Reason.PROTOCOL_ERROR, f"{wire.where} sent more than {_MAX_LINES} lines in one reply")
 
 
+async def _said(wire: Wire, good: bytes) -> None:
+    """One line that begins so."""
+    if not (await wire.read_line()).startswith(good):
+        raise _refused(wire)
+
+
 async def _tagged(wire: Wire, good: bytes) -> None:
     """Lines up to one that begins so; IMAP may say something else before."""
     for _ in range(_MAX_LINES):
@@ -52,15 +58,15 @@ async def _ftp(wire: Wire) -> None:
 
 
 async def _imap(wire: Wire) -> None:
-    await _tagged(wire, b"* OK")
+    await _said(wire, b"* OK")
     await wire.send(b"a1 STARTTLS\r\n")
     await _tagged(wire, b"a1 OK")
 
 
 async def _pop3(wire: Wire) -> None:
-    await _tagged(wire, b"+OK")
+    await _said(wire, b"+OK")
     await wire.send(b"STLS\r\n")
-    await _tagged(wire, b"+OK")
+    await _said(wire, b"+OK")
 
 
 async def _postgres(wire: Wire) -> None:
