@@ -90,6 +90,7 @@ def _counted(item: Judged) -> Counted:
         slot_ms=result.check.scheduled_at_ms,
         verdict=observation.verdict,
         kind=result.check.kind,
+        observed_ms=item.started_ms or result.finished_at_ms,
         finished_at_ms=result.finished_at_ms,
         # Only a failure asks when the next slot is; a hash per healthy check would be wasted.
         next_slot_ms=0 if observation.verdict is Verdict.UP else _next_slot_ms(result, config),

@@ -94,7 +94,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One location's opinion of one monitor. `last_slot_ms` is the newest slot that counted, 0 for none."""
+    """One location's opinion of one monitor.
+
+    `last_slot_ms` is the newest slot that counted, 0 for none, and `observed_ms` when that one's probe began.
+    """
 
     health: Health = Health.PENDING
     last_slot_ms: int = 0
@@ -105,6 +108,7 @@ class Vote:
     confirm_at_ms: int | None = None
     reason: Reason = Reason.NONE
     latency_ms: float = -1.0
+    observed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ class Counted:
     slot_ms: int
     verdict: Verdict
     kind: Kind
+    observed_ms: int
     finished_at_ms: int
     next_slot_ms: int
     reason: Reason = Reason.NONE
@@ -121,10 +126,13 @@ class Counted:
 
 
 def counts(vote: Vote, result: Counted) -> bool:
-    """Whether a result may move the vote: newer than all before it, never by hand, only scheduled if released."""
+    """Whether a result may move the vote: newer than all before it, never by hand, only scheduled if released.
+
+    Newer by its slot and by what it saw: a check that was late may have begun after that of the next slot.
+    """
     if result.kind is Kind.MANUAL or (result.kind is Kind.CONFIRM and vote.health is Health.RELEASED):
         return False
-    return result.slot_ms > vote.last_slot_ms
+    return result.slot_ms > vote.last_slot_ms and result.observed_ms >= vote.observed_ms
 
 
 def advance(vote: Vote, result: Counted, policy: Policy) -> Vote:
@@ -156,6 +164,7 @@ def _count(vote: Vote, result: Counted) -> Vote:
         not_down=0 if down else min(vote.not_down + 1, STREAK_CAP),
         reason=result.reason,
         latency_ms=result.latency_ms,
+        observed_ms=result.observed_ms,
     )
 
 

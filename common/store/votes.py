@@ -65,7 +65,7 @@ _REASONS = {reason.value: reason for reason in Reason}
 
 _COLUMNS = (
     "v.monitor_no, v.location, v.version, v.config_floor, v.slow, v.health, v.last_slot, v.not_up, v.down, v.up,"
-    " v.not_down, v.confirm_at, v.reason, v.latency_ms, CASE WHEN s.flapping THEN 0 ELSE s.health END"
+    " v.not_down, v.confirm_at, v.reason, v.latency_ms, v.observed_at, CASE WHEN s.flapping THEN 0 ELSE s.health END"
 )
 
 # The votes that a batch of results speaks to, without a lock.
@@ -80,14 +80,15 @@ SELECT {_COLUMNS}
 _COMMIT = """
 WITH judged AS (
   SELECT u.*, to_timestamp(slot_ms / 1000.0::float8) AS last_slot,
-         to_timestamp(confirm_ms / 1000.0::float8) AS confirm_at
+         to_timestamp(confirm_ms / 1000.0::float8) AS confirm_at,
+         to_timestamp(observed_ms / 1000.0::float8) AS observed_at
     FROM unnest(
       %(monitors)s::int[], %(locations)s::smallint[], %(versions)s::int[], %(slots)s::bigint[],
       %(healths)s::smallint[], %(not_ups)s::smallint[], %(downs)s::smallint[], %(ups)s::smallint[],
       %(not_downs)s::smallint[], %(confirms)s::bigint[], %(reasons)s::smallint[], %(latencies)s::real[],
-      %(slows)s::int[]::bool[], %(verdicts)s::smallint[]
+      %(observeds)s::bigint[], %(slows)s::int[]::bool[], %(verdicts)s::smallint[]
     ) AS u(monitor_no, location, version, slot_ms, health, not_up, down, up, not_down, confirm_ms, reason,
-           latency_ms, slow, last_verdict)
+           latency_ms, observed_ms, slow, last_verdict)
 ), locked AS (
   SELECT v.monitor_no, v.location
     FROM votes v JOIN judged u USING (monitor_no, location)
@@ -98,7 +99,7 @@ WITH judged AS (
 UPDATE votes v
    SET version = v.version + 1, last_slot = u.last_slot, health = u.health, not_up = u.not_up, down = u.down,
        up = u.up, not_down = u.not_down, confirm_at = u.confirm_at, reason = u.reason, latency_ms = u.latency_ms,
-       slow = u.slow, last_verdict = u.last_verdict
+       observed_at = u.observed_at, slow = u.slow, last_verdict = u.last_verdict
   FROM judged u JOIN locked USING (monitor_no, location)
  WHERE v.monitor_no = u.monitor_no AND v.location = u.location AND v.version = u.version
 RETURNING v.monitor_no, v.location
@@ -197,6 +198,7 @@ def commit(connection: Connection, updates: Sequence[VoteUpdate]) -> set[VoteKey
             "confirms": integers(u.vote.confirm_at_ms for u in updates),
             "reasons": integers(int(u.vote.reason) for u in updates),
             "latencies": reals(u.vote.latency_ms for u in updates),
+            "observeds": integers(u.vote.observed_ms for u in updates),
             "slows": integers(int(u.slow) for u in updates),
             "verdicts": integers(int(u.last_verdict) for u in updates),
         },
@@ -312,11 +314,12 @@ def _stored(row: Any) -> StoredVote:
             confirm_at_ms=None if row[11] is None else to_ms(row[11]),
             reason=_REASONS[row[12]],
             latency_ms=row[13],
+            observed_ms=to_ms(row[14]),
         ),
         version=row[2],
         config_floor=row[3],
         slow=row[4],
-        state=Health(row[14]),
+        state=Health(row[15]),
     )
 
 

@@ -71,6 +71,7 @@ _SILENCES, _ROUTES = "tests/integration/test_silences_end.py", "tests/integratio
 _ALERTS, _GROUPS = "tests/integration/test_alerts_store.py", "tests/integration/test_groups.py"
 _FALLBACK, _CAPS = "tests/integration/test_fallback.py", "tests/integration/test_caps.py"
 _LEASE, _DELIVER = "tests/integration/test_lease.py", "tests/integration/test_deliver.py"
+_WINDOWS = "tests/integration/test_maintenance.py"
 
 MUTANTS = (
     Mutant(
@@ -88,9 +89,15 @@ MUTANTS = (
     ),
     Mutant(
         "only a newer slot moves a vote",
-        (Cut("common/domain/health.py", "return result.slot_ms > vote.last_slot_ms", "return True"),),
+        (Cut("common/domain/health.py", "result.slot_ms > vote.last_slot_ms and ", ""),),
         ("tests/unit/test_health.py",), fault="queue-stale",
         simulation=Simulated("crowded"),
+    ),
+    Mutant(
+        "what was seen before does not overrule what was seen since",
+        (Cut("common/domain/health.py", " and result.observed_ms >= vote.observed_ms"),),
+        ("tests/unit/test_health.py",),
+        simulation=Simulated("grouped"),
     ),
     Mutant(
         "an outage takes the whole threshold",
@@ -284,6 +291,17 @@ MUTANTS = (
         "a transition waits for the disk",
         (Cut("worker/writer.py", "                commit_durably(connection)\n", "                pass\n"),),
         (_GUARDS,), fault="postgres-stop",
+    ),
+    Mutant(
+        "what we did not hear is not held against a heartbeat",
+        (Cut("common/domain/heartbeats.py", "due(_tally(standing, setting.schedule), setting.deaf)",
+             "due(_tally(standing, setting.schedule))"),),
+        ("tests/unit/test_heartbeats.py",), fault="freeze-api", trials=2,
+    ),
+    Mutant(
+        "a window holds back what it covers",
+        (Cut("common/store/holds.py", "ends_at, false FROM windows\n", "ends_at, false FROM windows WHERE false\n"),),
+        (_WINDOWS,), fault="kill-scheduler",
     ),
 )  # fmt: skip
 

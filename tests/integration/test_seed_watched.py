@@ -94,7 +94,7 @@ def test_votes_states_and_incidents_are_what_the_results_add_up_to(seeded: World
         before = past.get(row["monitor_no"], Vote())
         slot_ms = int(row["scheduled_at"].timestamp() * 1000)
         counted = Counted(
-            slot_ms, Verdict(int(row["verdict"])), Kind.SCHEDULED, slot_ms, slot_ms, Reason(row["reason"])
+            slot_ms, Verdict(int(row["verdict"])), Kind.SCHEDULED, slot_ms, slot_ms, slot_ms, Reason(row["reason"])
         )
         after = past[row["monitor_no"]] = advance(before, counted, policy)
         if after.health is not before.health:

@@ -77,7 +77,7 @@ class Bench:
 
     def judged(
         self, number: int, slot: int, verdict: Verdict, *, kind: Kind = Kind.SCHEDULED, location: int | None = None,
-        message: str = "no answer", code: int = 200,
+        message: str = "no answer", code: int = 200, late_ms: int = 0,
     ) -> Judged:  # fmt: skip
         config = self.configs[number]
         at_ms = self.start_ms + slot * 30_000
@@ -86,7 +86,8 @@ class Bench:
             verdict, Reason.NONE if ok else Reason.TIMEOUT, "" if ok else message, code, Phases(total_ms=5)
         )
         check = Check(number, config.config_version, at_ms, kind)
-        return Judged(Result(check, location or self.near, observation, at_ms + 50), config)
+        result = Result(check, location or self.near, observation, at_ms + late_ms + 50)
+        return Judged(result, config, started_ms=at_ms + late_ms)
 
     def submit(self, items: Sequence[Judged], writer: Writer | None = None) -> Ticket:
         ticket = Ticket(self.loop)
@@ -211,6 +212,21 @@ def test_slots_that_arrive_out_of_order_are_stored_and_do_not_vote(bench: Bench)
     assert bench.vote(number)[:2] == (Health.UP, 6)
 
 
+def test_what_was_seen_before_does_not_end_an_outage_that_was_seen_since(bench: Bench) -> None:
+    number = bench.monitor(failure_threshold=1)
+    for item in (
+        bench.judged(number, 1, D, late_ms=40_000),  # its slot was late: what it saw is newer …
+        bench.judged(number, 2, U),  # … than what the next slot's check saw, which was committed after it
+        bench.judged(number, 3, D),
+        bench.judged(number, 4, U),
+    ):
+        bench.submit([item])
+        bench.drain()
+    assert bench.slots(number) == [1, 2, 3, 4]
+    assert bench.events() == ["opened", "resolved"]
+    assert bench.vote(number)[:2] == (Health.UP, 4)
+
+
 def test_of_two_writers_on_one_monitor_the_loser_judges_again_on_top_and_nothing_is_lost(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +264,7 @@ def test_many_writers_at_once_lose_no_result_and_open_one_incident_per_monitor(b
         bench.submit([item], writers[position % 4])
 
     def work(writer: Writer) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while writer.waiting and time.monotonic() < deadline:
             writer.step()
 

@@ -43,6 +43,6 @@ def test_schedules_contain_what_they_are_about() -> None:
 def _replay(seed: int, hash_seed: str) -> str:
     command = [sys.executable, "-m", "tests.simulation", "--seed", str(seed), "--verbose"]
     done = subprocess.run(
-        command, env={"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True, timeout=60
+        command, env={"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True, timeout=110
     )
     return _UUID.sub("…", done.stdout.rpartition("\n")[0].rpartition("\n")[0])

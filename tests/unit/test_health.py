@@ -38,15 +38,17 @@ def result(
     verdict: Verdict,
     kind: Kind = Kind.SCHEDULED,
     *,
+    began_ms: int | None = None,
     finished_ms: int | None = None,
     next_ms: int | None = None,
 ) -> Counted:
-    """The result of slot number `slot`, finished 100 ms after it was due."""
+    """The result of slot number `slot`, begun when it was due and finished 100 ms later."""
     slot_ms = NOW_MS + slot * INTERVAL_MS
     return Counted(
         slot_ms,
         verdict,
         kind,
+        observed_ms=slot_ms if began_ms is None else began_ms,
         finished_at_ms=slot_ms + 100 if finished_ms is None else finished_ms,
         next_slot_ms=slot_ms + INTERVAL_MS if next_ms is None else next_ms,
         reason=Reason.NONE if verdict is UP else Reason.TIMEOUT,
@@ -174,6 +176,20 @@ def test_only_newer_results_that_may_vote_count(kind: Kind, slots: int, health: 
     item = result(slots, DOWN, kind)
     assert counts(vote, item) is counted
     assert (advance(vote, item, Policy(2, 1)) == vote) is not counted
+
+
+#: (how long before or after the last one that counted a probe began, in milliseconds; whether it counts)
+BEGINNINGS = [(-1, False), (0, True), (1, True)]
+
+
+@pytest.mark.parametrize(("later_ms", "counted"), BEGINNINGS)
+def test_what_was_seen_before_does_not_overrule_what_was_seen_since(later_ms: int, counted: bool) -> None:
+    late = advance(Vote(Health.UP, NOW_MS), result(1, DOWN, began_ms=NOW_MS + 45_000), Policy(1, 1))
+    assert (late.health, late.observed_ms) == (Health.DOWN, NOW_MS + 45_000)
+    after = advance(late, result(2, UP, began_ms=late.observed_ms + later_ms), Policy(1, 1))
+    assert (after.health, after.last_slot_ms == NOW_MS + 2 * INTERVAL_MS) == (
+        (Health.UP, True) if counted else (Health.DOWN, False)
+    )
 
 
 def test_counters_stop_at_the_largest_threshold_there_can_be() -> None:
@@ -395,7 +411,7 @@ def test_nothing_at_or_before_the_last_slot_changes_a_vote(
     if vote.last_slot_ms:
         late = data.draw(results).__class__(
             data.draw(st.integers(0, vote.last_slot_ms)), data.draw(st.sampled_from(Verdict)),
-            data.draw(st.sampled_from(Kind)), NOW_MS, NOW_MS,
+            data.draw(st.sampled_from(Kind)), NOW_MS, NOW_MS, NOW_MS,
         )  # fmt: skip
         assert advance(vote, late, policy) == vote
 

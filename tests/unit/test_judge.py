@@ -27,12 +27,15 @@ U, G, D, N = Verdict.UP, Verdict.DEGRADED, Verdict.DOWN, Verdict.UNKNOWN
 
 
 def judged(
-    slot: int, verdict: Verdict, *, kind: Kind = Kind.SCHEDULED, config: MonitorConfig = CONFIG, location: int = 1
-) -> Judged:
+    slot: int, verdict: Verdict, *, kind: Kind = Kind.SCHEDULED, config: MonitorConfig = CONFIG, location: int = 1,
+    late_ms: int = 0,
+) -> Judged:  # fmt: skip
     at_ms = NOW_MS + slot * 30_000
     reason = Reason.NONE if verdict is U else Reason.TIMEOUT
     observation = Observation(verdict, reason, "" if verdict is U else "no answer", phases=Phases(total_ms=12.5))
-    return Judged(Result(Check(7, config.config_version, at_ms, kind), location, observation, at_ms + 40), config)
+    check = Check(7, config.config_version, at_ms, kind)
+    result = Result(check, location, observation, at_ms + late_ms + 40)
+    return Judged(result, config, started_ms=at_ms + late_ms)
 
 
 def stored(vote: Vote | None = None, *, floor: int = 0, state: Health = Health.UP) -> StoredVote:
@@ -61,6 +64,15 @@ def test_folding_stops_at_a_change_so_that_a_short_outage_in_a_long_backlog_is_s
     after = fold(KEY, stored(outcome.update.vote, state=Health.DOWN), outcome.later)
     assert (slots(after.counted), slots(after.later)) == ([4], [5])
     assert after.update is not None and after.update.vote.health is Health.UP
+
+
+def test_a_late_check_that_saw_the_newer_moment_is_not_overruled_by_the_next_slot() -> None:
+    late, before = judged(1, D, late_ms=40_000), judged(2, U)
+    outcome = fold(KEY, stored(), [late, before])
+    assert (slots(outcome.counted), slots(outcome.stored)) == ([1], [2])
+    assert outcome.update is not None
+    again = fold(KEY, stored(outcome.update.vote), [before, judged(3, U)])
+    assert (slots(again.counted), slots(again.stored)) == ([3], [2])
 
 
 #: (result, vote, config floor): what is stored and moves nothing.

@@ -1,7 +1,7 @@
 """Votes, states and results: what a writer's flush reads and writes.
 
 A vote is a tuple in the order of the store's columns: monitor_no, location, version, config_floor, slow, health,
-last_slot, not_up, down, up, not_down, confirm_at, reason, latency_ms.
+last_slot, not_up, down, up, not_down, confirm_at, reason, latency_ms, observed_at.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VERSION, SLOW, HEALTH, LAST_SLOT, CONFIRM_AT = 2, 4, 5, 6, 11
 
 def new_vote(monitor_no: int, location: int) -> tuple[Any, ...]:
     """The row of a vote that nobody has cast yet."""
-    return (monitor_no, location, 1, 0, False, 0, from_ms(0), 0, 0, 0, 0, None, 0, -1.0)
+    return (monitor_no, location, 1, 0, False, 0, from_ms(0), 0, 0, 0, 0, None, 0, -1.0, from_ms(0))
 
 
 def new_state() -> dict[str, Any]:
@@ -56,11 +56,11 @@ def _commit(tx: Transaction, p: Any) -> Rows:
     columns = [
         _ints(p[name])
         for name in ("monitors", "locations", "versions", "slots", "healths", "not_ups", "downs", "ups", "not_downs",
-                     "confirms", "reasons", "slows")
+                     "confirms", "reasons", "observeds", "slows")
     ]  # fmt: skip
     latencies = p["latencies"][1:-1].split(",")
     won = Rows()
-    for no, location, version, slot, health, not_up, down, up, not_down, confirm, reason, slow, latency in sorted(
+    for no, location, version, slot, health, not_up, down, up, not_down, confirm, reason, seen, slow, latency in sorted(
         zip(*columns, latencies, strict=True)
     ):
         key = (no, location)
@@ -70,7 +70,7 @@ def _commit(tx: Transaction, p: Any) -> Rows:
         if not tx.try_lock("votes", key):
             continue
         row = (no, location, vote[VERSION] + 1, vote[3], bool(slow), health, from_ms(slot), not_up, down, up, not_down,
-               _moment(confirm), reason, float(latency))  # fmt: skip
+               _moment(confirm), reason, float(latency), from_ms(seen))  # fmt: skip
         tx.put("votes", key, row)
         won.append(key)
     return won
