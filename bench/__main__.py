@@ -146,7 +146,10 @@ SCENARIOS = {
 }
 
 #: What `make bench` runs: everything that docs/performance.md shows.
-ALL = ("peers", "assertions", "steady", "detect", "api", "load", "growth", "alerts")
+ALL = (
+    "peers", "assertions", "heartbeats", "exposition", "rolling", "steady", "detect", "api", "load", "streams",
+    "growth", "alerts",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -203,17 +206,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--monitors", type=_numbers, help="how many; for throughput the steps, as in 3000,5000; for alerts the rules"
     )
-    parser.add_argument("--results", type=int, help="for load: how many results are stored (100 per monitor)")
-    parser.add_argument("--interval", type=int, help="seconds between two checks of a monitor")
-    parser.add_argument("--seconds", type=int, help="how long is measured")
-    parser.add_argument("--workers", type=int, default=2, help="worker processes (2)")
+    parser.add_argument("--results", type=_positive, help="for load: how many results are stored (100 per monitor)")
+    parser.add_argument("--interval", type=_positive, help="seconds between two checks of a monitor")
+    parser.add_argument("--seconds", type=_positive, help="how long is measured")
+    parser.add_argument("--workers", type=_positive, default=2, help="worker processes (2)")
     parser.add_argument("--target", choices=("auto", "nginx", "asyncio"), default="auto", help="what is watched")
     parser.add_argument("--json", type=Path, help="where the numbers go (bench/results/<time>-<scenario>.json)")
     return parser
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, or several like 3000,5000")
+    return [int(part) for part in parts]
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 if __name__ == "__main__":

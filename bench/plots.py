@@ -141,6 +141,19 @@ def _exposition(figure: Figure, kept: Kept) -> None:
     axes.set_ylim(-0.5, len(found["scrapes"]) - 0.1)
 
 
+def _rolling(figure: Figure, kept: Kept) -> None:
+    found = kept["rolling"]
+    axes = _axes(figure, title=f"Every process restarted: {found['checks']:,} checks, {found['lost']} lost",
+                 x="seconds", y="")  # fmt: skip
+    names = [one["process"] for one in found["restarts"]][::-1]
+    ended = [one["ended_s"] for one in found["restarts"]][::-1]
+    # Only an API answers.
+    ready = [one["ready_s"] if one["process"].startswith("api") else 0.0 for one in found["restarts"]][::-1]
+    axes.barh(names, ended, color=ORANGE, height=0.5, label="ended after SIGTERM")
+    axes.barh(names, ready, left=ended, color=BLUE, height=0.5, label="ready after its start")
+    _legend(axes)
+
+
 def _streams(figure: Figure, kept: Kept) -> None:
     costs = kept["streams"]["costs"]
     axes = _axes(figure, title="Cores of the API with 500 open streams", x="cores", y="")
@@ -196,6 +209,7 @@ PICTURES: dict[str, Callable[[Figure, Kept], None]] = {
     "assertions": _assertions,
     "heartbeats": _heartbeats,
     "exposition": _exposition,
+    "rolling": _rolling,
     "streams": _streams,
     "growth": _growth,
     "alerts": _alerts,

@@ -76,11 +76,11 @@ SELECT (SELECT coalesce(sum(lost), 0) FROM between) + (SELECT coalesce(sum(lost)
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """One process: how long it took to end after SIGTERM, and to be ready again (seconds)."""
+    """One process: how long it took to end after SIGTERM, and an API to answer again (seconds)."""
 
     process: str
     ended_s: float
-    ready_s: float
+    ready_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +157,10 @@ class _Trial:
         if name in ports:
             self._await_ready(ports[name])
             front.leave_out("")
-        ready = time.monotonic()
+        ready_s = time.monotonic() - ended if name in ports else None  # the others answer nobody
         time.sleep(_CALM_S)
         self._stack.check_alive()
-        return Restart(name, ended - began, ready - ended)
+        return Restart(name, ended - began, ready_s)
 
     def _await_ready(self, port: int) -> None:
         deadline = time.monotonic() + _READY_WITHIN_S
@@ -280,7 +280,8 @@ def show_rolling(console: Console, found: RollingFindings) -> None:
     for name in ("process", "ended after", "ready after"):
         table.add_column(name, justify="left" if name == "process" else "right")
     for restart in found.restarts:
-        table.add_row(restart.process, f"{restart.ended_s:.2f} s", f"{restart.ready_s:.2f} s")
+        ready = "" if restart.ready_s is None else f"{restart.ready_s:.2f} s"
+        table.add_row(restart.process, f"{restart.ended_s:.2f} s", ready)
     console.print(table)
     console.print(
         f"{found.checks:,} checks in {found.seconds:.0f} s, lost [bold]{found.lost}[/bold]; "
