@@ -1,4 +1,4 @@
-"""Judges a history against the invariants I1 to I11, L1 and A1 to A8; pure: events in, report out.
+"""Judges a history against the invariants I1 to I11, L1, A1 to A9, H1 and H2; pure: events in, report out.
 
 It reads `Final.tables`, rows as tests/chaos/final.py writes them: monitors, incidents, incident_events, notifications,
 outbox, monitor_states, results, lease_writes, queues, acks. Moments are Unix seconds, slots milliseconds. Every
@@ -14,6 +14,7 @@ from tests.chaos import (
     accounting,
     invariants_alerts,
     invariants_delivery,
+    invariants_heartbeats,
     invariants_incidents,
     invariants_limits,
     invariants_platform,
@@ -24,7 +25,7 @@ from tests.chaos.events import Event
 from tests.chaos.facts import Facts, gather
 from tests.chaos.finding import Finding
 
-#: {invariant: (what it says, how it is checked)}; I for the monitor's path, A for alerting.
+#: {invariant: (what it says, how it is checked)}; I for the monitor's path, A for alerting, H for heartbeats.
 INVARIANTS: dict[str, tuple[str, Callable[[Facts], Finding]]] = {
     "I1": ("acknowledged writes survive", invariants_platform.writes_survive),
     "I2": ("every outage is one incident, opened and resolved in time", invariants_incidents.outages_are_told),
@@ -46,6 +47,9 @@ INVARIANTS: dict[str, tuple[str, Callable[[Facts], Finding]]] = {
     "A6": ("a cooldown holds, and what is wrong at its end is told", invariants_limits.cooldowns_hold),
     "A7": ("a channel gets no more messages than its cap allows", invariants_limits.caps_are_kept),
     "A8": ("an acknowledgement survives, and ends in time", invariants_limits.acknowledgements_hold),
+    "A9": ("what is maintained is not told before its window ends", invariants_heartbeats.windows_are_kept),
+    "H1": ("every silence of a heartbeat is one incident, in time", invariants_heartbeats.silences_are_told),
+    "H2": ("a heartbeat that is pinged is not down", invariants_heartbeats.no_false_alarm),
 }
 
 
@@ -80,7 +84,7 @@ def check(events: Sequence[Event]) -> Report:
         "kills": sum(death.how == "kill" or death.how.startswith("failpoint") for death in facts.deaths),
         "alerts acknowledged": sum(signal.status == 202 for signal in facts.signals),
         "lost": sum(len(finding.lost) for name, finding in findings.items() if name != "I9"),
-        "false incidents": len(findings["I3"].violations),
+        "false incidents": len(findings["I3"].violations) + len(findings["H2"].violations),
         "duplicates": findings["I6"].applicable,
     }
     return Report(findings, totals, facts.faults, recovery.by_promise(facts))

@@ -42,6 +42,19 @@ class ChannelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class HeartbeatSpec:
+    """A heartbeat of the run: `path` is its address, `every_s` how often it is pinged while it beats."""
+
+    id: str
+    path: str
+    interval_s: float
+    period_s: float
+    grace_s: float
+    every_s: float
+    team: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """The first event."""
 
@@ -155,6 +168,52 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class Heartbeats:
+    """What is pinged, and not checked."""
+
+    at: float
+    heartbeats: tuple[HeartbeatSpec, ...]
+    kind: ClassVar[str] = "heartbeats"
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """From now on a heartbeat is pinged (beats), or falls silent; the first of each is at its first ping."""
+
+    at: float
+    monitor: str
+    beats: bool
+    kind: ClassVar[str] = "pulse"
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A ping: `status` of the answer, None when none came. Nobody sends it again."""
+
+    at: float
+    answered_at: float
+    monitor: str
+    status: int | None
+    kind: ClassVar[str] = "ping"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A maintenance window of one team: when it was asked for and acknowledged, and when its end was.
+
+    None: that was never acknowledged, or never asked for. `refused`: an answer that there must not be.
+    """
+
+    at: float
+    answered_at: float | None
+    end_at: float | None
+    ended_at: float | None
+    id: str
+    refused: int | None = None
+    kind: ClassVar[str] = "window"
+
+
+@dataclass(frozen=True, slots=True)
 class Webhook:
     """A request that reached the sink. `accepted`: a whole 2xx was sent; `ambiguous`: 2xx began, then was cut off.
 
@@ -222,7 +281,8 @@ class Final:
 
 Event = (
     Run | Phase | Truth | Fault | Death | Write | Signal | Silenced | Acknowledged | Webhook | Probed | Sample | Final
-)
+    | Heartbeats | Pulse | Ping | Window
+)  # fmt: skip
 _KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in get_args(Event)}
 
 
@@ -256,6 +316,8 @@ def _event(document: dict[str, Any]) -> Event:
     if kind is Run:
         document["monitors"] = tuple(MonitorSpec(**spec) for spec in document["monitors"])
         document["channels"] = tuple(ChannelSpec(**spec) for spec in document["channels"])
+    elif kind is Heartbeats:
+        document["heartbeats"] = tuple(HeartbeatSpec(**spec) for spec in document["heartbeats"])
     elif kind is Webhook:
         document["entries"] = tuple((incident, type_) for incident, type_ in document.get("entries", ()))
     names = {part.name for part in fields(kind)}

@@ -13,9 +13,9 @@ from enum import StrEnum
 
 from tests.chaos.events import ChannelSpec
 from tests.chaos.facts import FOREVER, Facts, Row, Span
-from tests.chaos.quiet import Quiet
+from tests.chaos.quiet import Quiet, Upkeep
 from tests.chaos.reasons import delays_messages
-from tests.chaos.routing import COOLDOWN_S, COOLING, QUIET, REFUSED, Part
+from tests.chaos.routing import COOLDOWN_S, COOLING, QUIET, REFUSED, UPKEEP, Part
 
 #: Events that are told; a reminder is the business of the route that asks for it.
 ACKNOWLEDGED = "acknowledged"
@@ -43,7 +43,7 @@ class Standing(StrEnum):
     TOLD = "sent"
     REFUSED = "refused"
     NOT_ANNOUNCED = "not announced"
-    SILENCED = "silenced"
+    SILENCED = "silenced, or maintained"
     COOLED = "held back by a cooldown"
     ELSE = "something else"
 
@@ -52,6 +52,7 @@ _STANDINGS = {
     ("dead", "rejected"): Standing.REFUSED,
     ("suppressed", "not_announced"): Standing.NOT_ANNOUNCED,
     ("suppressed", "silenced"): Standing.SILENCED,
+    ("suppressed", "maintenance"): Standing.SILENCED,  # for the right reason: A9
     ("suppressed", "cooldown"): Standing.COOLED,
 }
 
@@ -90,7 +91,7 @@ class Expectations:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._quiet = Quiet(facts)
+        self._quiets = {QUIET: Quiet(facts), UPKEEP: Upkeep(facts)}
         self._teams = {signal.key: signal.team for signal in facts.signals}
         self.rows = {(row["event"], row["channel"]): row for row in facts.tables["notifications"]}
         self._written: dict[str, float] = {}
@@ -108,7 +109,7 @@ class Expectations:
 
     def team(self, incident: Row) -> str:
         """Whose incident it is."""
-        spec = self._facts.monitors.get(incident["monitor"])
+        spec = self._facts.monitors.get(incident["monitor"]) or self._facts.heartbeats.get(incident["monitor"])
         return spec.team if spec is not None else self._teams.get(incident["dedup_key"], "")
 
     def is_refused(self, incident: Row) -> bool:
@@ -119,10 +120,11 @@ class Expectations:
         """Whether its beginning is told."""
         opened = self._events[incident["id"]][0]
         written_at = self._written.get(opened["id"])
-        if self.team(incident) != QUIET or written_at is None:
+        quiet = self._quiets.get(self.team(incident))
+        if quiet is None or written_at is None:
             return Fate(True, opened["at"])
-        decision = self._quiet.decided(written_at)
-        silence, surely = self._quiet.touches(decision), self._quiet.covers(decision)
+        decision = quiet.decided(written_at)
+        silence, surely = quiet.touches(decision), quiet.covers(decision)
         if silence is None:
             return Fate(True, opened["at"])
         until = None if surely is None else surely.end
@@ -152,11 +154,12 @@ class Expectations:
                     yield from self._cooled(incident, event, channel)
                 elif standings:
                     due = Due(event, channel, standings, max(event["at"], fate.since))
-                    waited = self._waited(incident, due) if fate.told and self.team(incident) == QUIET else due
+                    quiet = self._quiets.get(self.team(incident)) if fate.told else None
+                    waited = self._waited(incident, due, quiet) if quiet else due
                     if waited.standings:
                         yield waited
 
-    def _waited(self, incident: Row, due: Due) -> Due:
+    def _waited(self, incident: Row, due: Due, quiet: Quiet) -> Due:
         """What still waits when a silence begins is held back then, and announced at its end where that is still wrong.
 
         Of what follows nobody hears where the beginning was held back for good.
@@ -164,7 +167,7 @@ class Expectations:
         begins = due.event["type"] in BEGINNINGS
         event = due.event if begins else self._events[incident["id"]][0]
         row = self.rows.get((event["id"], due.channel.id))
-        silence = row and self._quiet.touches(self._waiting(row, due.channel))
+        silence = row and quiet.touches(self._waiting(row, due.channel))
         if row is None and due.channel.part == Part.FALLBACK and self._held_at_refusing(event):
             return Due(due.event, due.channel, (), due.since)  # what was not sent was not refused
         if row is None or silence is None:
@@ -229,11 +232,12 @@ class Expectations:
         if not fate.told:
             return
         standings: tuple[Standing, ...] = (Standing.TOLD,)
-        if self.team(incident) == QUIET and event["id"] in self._written:
-            decision = self._quiet.decided(self._written[event["id"]])
-            if self._quiet.covers(decision) is not None:
+        quiet = self._quiets.get(self.team(incident))
+        if quiet is not None and event["id"] in self._written:
+            decision = quiet.decided(self._written[event["id"]])
+            if quiet.covers(decision) is not None:
                 standings = (Standing.SILENCED,)
-            elif self._quiet.touches(Span(decision.begin, self._facts.ended)) is not None:
+            elif quiet.touches(Span(decision.begin, self._facts.ended)) is not None:
                 standings = (Standing.TOLD, Standing.SILENCED)
         for channel in self._facts.run.channels:
             if channel.part == Part.GROUPED:

@@ -15,15 +15,20 @@ from tests.chaos.events import (
     Event,
     Fault,
     Final,
+    Heartbeats,
+    HeartbeatSpec,
     MonitorSpec,
     Phase,
+    Ping,
     Probed,
+    Pulse,
     Run,
     Sample,
     Signal,
     Silenced,
     Truth,
     Webhook,
+    Window,
     Write,
 )
 
@@ -78,6 +83,11 @@ class Facts:
     acknowledged: list[Acknowledged] = field(default_factory=list)
     #: When each check reached its endpoint, {first half of its trace id: moments}; empty in a history without them.
     probed: dict[str, list[float]] = field(default_factory=dict)
+    heartbeats: dict[str, HeartbeatSpec] = field(default_factory=dict)
+    #: Of each heartbeat: when it was not pinged, from its last ping on, and its pings.
+    silent: dict[str, list[Span]] = field(default_factory=dict)
+    pings: dict[str, list[Ping]] = field(default_factory=dict)
+    windows: list[Window] = field(default_factory=list)
 
     def incidents_of(self, monitor: str) -> list[Row]:
         """The incidents of a monitor, the oldest first."""
@@ -131,6 +141,10 @@ def gather(events: Sequence[Event]) -> Facts:
         silences=[event for event in events if isinstance(event, Silenced)],
         acknowledged=[event for event in events if isinstance(event, Acknowledged)],
         probed=_probed(event for event in events if isinstance(event, Probed)),
+        heartbeats={spec.id: spec for event in events if isinstance(event, Heartbeats) for spec in event.heartbeats},
+        silent=_failing((pulse.at, pulse.monitor, pulse.beats) for pulse in events if isinstance(pulse, Pulse)),
+        pings=_pings(event for event in events if isinstance(event, Ping)),
+        windows=sorted((event for event in events if isinstance(event, Window)), key=lambda window: window.at),
     )
 
 
@@ -165,14 +179,26 @@ def _probed(records: Iterable[Probed]) -> dict[str, list[float]]:
     return dict(moments)
 
 
+def _pings(pings: Iterable[Ping]) -> dict[str, list[Ping]]:
+    found: dict[str, list[Ping]] = defaultdict(list)
+    for ping in sorted(pings, key=lambda ping: ping.at):
+        found[ping.monitor].append(ping)
+    return dict(found)
+
+
 def _outages(truths: Iterable[Truth], run: Run) -> dict[str, list[Span]]:
-    outages: dict[str, list[Span]] = {spec.id: [] for spec in run.monitors}
+    return {spec.id: [] for spec in run.monitors} | _failing((truth.at, truth.monitor, truth.up) for truth in truths)
+
+
+def _failing(changes: Iterable[tuple[float, str, bool]]) -> dict[str, list[Span]]:
+    """When each failed, of (moment, monitor, whether all is well from then on)."""
+    spans: dict[str, list[Span]] = defaultdict(list)
     failing: dict[str, float] = {}
-    for truth in sorted(truths, key=lambda truth: truth.at):
-        if not truth.up:
-            failing.setdefault(truth.monitor, truth.at)
-        elif truth.monitor in failing:
-            outages[truth.monitor].append(Span(failing.pop(truth.monitor), truth.at))
+    for at, monitor, well in sorted(changes):
+        if not well:
+            failing.setdefault(monitor, at)
+        elif monitor in failing:
+            spans[monitor].append(Span(failing.pop(monitor), at))
     for monitor, since in failing.items():
-        outages[monitor].append(Span(since, FOREVER))
-    return outages
+        spans[monitor].append(Span(since, FOREVER))
+    return spans

@@ -45,7 +45,7 @@ def _told_where_nobody_saw(facts: Facts, finding: Finding) -> None:
     """A stretch in which nothing was seen, though the leader could look, and much longer than patience, is told."""
     incidents = [i for i in facts.tables["incidents"] if is_of_a_location(i)]
     latest_s = _PATIENCE_S + ALIVE_FOR.total_seconds() + LEAST_PATIENCE.total_seconds() + 2 * _NOTICED_WITHIN_S
-    slots = sorted(row["slot_ms"] / 1000 for row in facts.tables["results"] if row["verdict"] != "unknown")
+    slots = sorted(row["slot_ms"] / 1000 for row in _checks(facts) if row["verdict"] != "unknown")
     # Of a monitor that is due once a day, `queue-stale` asks for a slot of before the run.
     seen_at = [slot for slot in slots if slot >= facts.began]
     for before, after in pairwise(seen_at):
@@ -60,5 +60,11 @@ def _told_where_nobody_saw(facts: Facts, finding: Finding) -> None:
 
 def _share_that_saw(facts: Facts, begin: float, end: float) -> float:
     """Of the checks that were due then and stored; 0 without any."""
-    verdicts = [row["verdict"] != "unknown" for row in facts.tables["results"] if begin <= row["slot_ms"] / 1000 <= end]
+    verdicts = [row["verdict"] != "unknown" for row in _checks(facts) if begin <= row["slot_ms"] / 1000 <= end]
     return sum(verdicts) / len(verdicts) if verdicts else 0.0
+
+
+def _checks(facts: Facts) -> list[Row]:
+    """Results of what looks at something; a heartbeat waits to be told."""
+    heartbeats = {row["monitor_no"] for row in facts.tables["monitors"] if row.get("id") in facts.heartbeats}
+    return [row for row in facts.tables["results"] if row["monitor_no"] not in heartbeats]

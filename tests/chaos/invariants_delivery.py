@@ -11,7 +11,7 @@ from tests.chaos.expectations import REMINDER, Expectations, Standing, standing,
 from tests.chaos.facts import Facts, Row
 from tests.chaos.finding import Finding
 from tests.chaos.invariants_routing import forgotten, message_id, tried_messages
-from tests.chaos.reasons import delays_messages, repeats_messages
+from tests.chaos.reasons import delays_messages, is_nobodys, repeats_messages
 from tests.chaos.routing import SLOW, Part
 
 #: An event reaches a friendly channel so long after it, or after the faults are over (RELIABILITY I5).
@@ -58,11 +58,12 @@ def everything_arrives(facts: Facts) -> Finding:
 
 def _late_s(facts: Facts, happened_at: float, arrived_at: float) -> float:
     """How long it took, if that is too long: after the faults are over, or in a stretch of time without any."""
-    due = max(happened_at, facts.heal_at) + _ARRIVES_WITHIN_S
-    calm = facts.calm(happened_at, arrived_at, _ARRIVES_WITHIN_S, delays_messages)
-    if calm is not None:
-        due = min(due, calm + _ARRIVES_WITHIN_S)
-    return arrived_at - due + _ARRIVES_WITHIN_S if arrived_at > due else 0.0
+    healed_at = max(happened_at, facts.heal_at)
+    calms = (
+        facts.calm(healed_at, arrived_at, _ARRIVES_WITHIN_S, is_nobodys),
+        facts.calm(happened_at, arrived_at, _ARRIVES_WITHIN_S, delays_messages),
+    )
+    return max((arrived_at - calm for calm in calms if calm is not None), default=0.0)
 
 
 def duplicates(facts: Facts) -> Finding:

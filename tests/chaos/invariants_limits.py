@@ -9,6 +9,7 @@ from tests.chaos.expectations import BEGINNINGS, EXPIRED, Standing, standing
 from tests.chaos.facts import FOREVER, Facts, Row
 from tests.chaos.finding import Finding
 from tests.chaos.invariants_routing import message_id
+from tests.chaos.quiet import Quiet
 from tests.chaos.reasons import delays_messages
 from tests.chaos.responders import LASTS_S
 from tests.chaos.routing import CAP, CAP_WINDOW_S, COOLDOWN_S, Part
@@ -39,14 +40,13 @@ def _one_key(
     facts: Facts, key: str, rows: list[Row], incidents: dict[str, Row], heard: dict[str, float], finding: Finding
 ) -> None:
     before: Row | None = None
-    held = 0
+    quiet, held = Quiet(facts), 0
     for row in rows:
         told = standing(row) is Standing.TOLD
         if before is not None:
-            # It was decided on no sooner than its row was written.
-            free_at = before["created_at"] + COOLDOWN_S
+            free_at = quiet.decided(before["created_at"]).begin + COOLDOWN_S
             at = heard.get(message_id(row), FOREVER) if told else FOREVER
-            if at < free_at - _BLUR_S:
+            if at < free_at:
                 finding.break_(f"{key} was announced again {at - before['created_at']:.1f} s after it was decided on, "
                                f"and its cooldown is {COOLDOWN_S} s")  # fmt: skip
         if not told:

@@ -86,7 +86,7 @@ def convergence(facts: Facts) -> Finding:
     _messages(facts, finding)
     _queues(facts, finding)
     judged = [
-        _flat(process, list(samples), finding)
+        _flat(process, list(samples), facts.began, finding)
         for (process, _), samples in groupby(sorted(facts.samples, key=_owner), key=_owner)
     ]
     if lived := sum(judged):
@@ -115,12 +115,12 @@ def _owner(sample: Sample) -> tuple[str, int]:
     return sample.process, sample.pid
 
 
-def _flat(process: str, samples: list[Sample], finding: Finding) -> bool:
-    """Whether it lived long enough to be judged."""
+def _flat(process: str, samples: list[Sample], began: float, finding: Finding) -> bool:
+    """Whether it lived long enough to be judged. What there is to be seen begins with the run."""
     samples.sort(key=lambda sample: sample.at)
     if samples[-1].at - samples[0].at < _JUDGED_S:
         return False
-    early = [s for s in samples if s.at - samples[0].at <= _SETTLED_S]
+    early = [s for s in samples if s.at - max(samples[0].at, began) <= _SETTLED_S]
     rss_mb, fds = max(s.rss_mb for s in early), max(s.fds for s in early)
     last = samples[-1]
     once_mb = _ROLLUP_MB if process.startswith("scheduler") else 0.0

@@ -9,7 +9,7 @@ from tests.chaos.expectations import BEGINNINGS, EXPIRED, REMINDER, Expectations
 from tests.chaos.facts import FOREVER, Facts, Row
 from tests.chaos.finding import Finding
 from tests.chaos.reasons import delays_messages
-from tests.chaos.routing import QUIET, REMIND_EVERY_S, Part
+from tests.chaos.routing import QUIET, REMIND_EVERY_S, UPKEEP, Part
 
 #: A message's id is this and its ledger rows' message, or its one row's own id.
 _PREFIX = "msg_"
@@ -41,7 +41,10 @@ def forgotten(facts: Facts, hook: Webhook) -> bool:
     expected = Expectations(facts)
     incidents = {row["id"]: row for row in facts.tables["incidents"]}
     teams = {expected.team(incidents[id_]) for id_, _ in hook.told if id_ in incidents}
-    return QUIET in teams and any(hook.at <= silence.ends_at for silence in facts.silences)
+    maintained = any(hook.at <= (window.ended_at or FOREVER) for window in facts.windows)
+    return (QUIET in teams and any(hook.at <= silence.ends_at for silence in facts.silences)) or (
+        UPKEEP in teams and maintained
+    )
 
 
 def routes_are_kept(facts: Facts) -> Finding:
@@ -76,7 +79,7 @@ def _reminders(facts: Facts, expected: Expectations, finding: Finding) -> None:
         if row["channel"] in grouped and row["status"] == "sent" and row["event_type"] in telling:
             last[row["incident"]] = max(row["sent_at"], last.get(row["incident"], 0.0))
     for incident in facts.tables["incidents"]:
-        if incident["id"] not in last or expected.team(incident) == QUIET:
+        if incident["id"] not in last or expected.team(incident) in (QUIET, UPKEEP):
             continue
         due, ended = last[incident["id"]] + REMIND_EVERY_S, incident["resolved_at"] or facts.ended
         if facts.calm(due, ended, _LATE_S, delays_messages) is not None:

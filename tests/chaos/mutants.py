@@ -39,7 +39,7 @@ _SCHEDULES = 1_000
 #: Where pytest names the test that failed, and a chaos run or a simulation the invariant.
 FOUND = re.compile(
     r"^(?:(?:FAILED|ERROR) tests/(?:unit|integration|simulation)/(?P<test>.+?)(?: - .*)?"
-    r"|(?:seed \d+: )?(?P<invariant>[AIL]\d+: .*))$",
+    r"|(?:seed \d+: )?(?P<invariant>[AHIL]\d+: .*))$",
     re.MULTILINE,
 )
 

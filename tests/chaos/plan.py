@@ -54,7 +54,7 @@ def quick(seed: int, *, fault: str | None = None, trials: int = 0, minutes: floa
         fault_s=24.0 if minutes is None else minutes * 60,
         heal_s=3.0,
         least_quiet_s=8.0,
-        quiesce_s=60.0,
+        quiesce_s=150.0,
         longest_s=4.0,
         # Longer than flapping: six turns take more than twenty checks.
         outage_s=(8.5, 12.0),

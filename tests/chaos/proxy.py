@@ -94,14 +94,14 @@ class Proxy:
     def __enter__(self) -> Self:
         self._thread.start()
         listening = asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=512)
-        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(5)
+        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(60)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
         self._loop.close()
 
     @property
@@ -111,11 +111,16 @@ class Proxy:
 
     def mode(self, mode: Mode) -> None:
         """Behave so from now on; returns when it is in force."""
-        asyncio.run_coroutine_threadsafe(self._switch(mode), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(self._switch(mode), self._loop).result(60)
 
     def cut(self) -> None:
         """Reset all open connections."""
-        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(60)
+
+    def lead_to(self, upstream: str) -> None:
+        """From now on to another server; open connections are reset."""
+        self._upstream = upstream
+        self.cut()
 
     async def _switch(self, mode: Mode) -> None:
         before, self._mode = self._mode, mode

@@ -15,6 +15,8 @@ from tests.chaos.receiver import CAPPED, COOLED, FALLBACK, FRIENDLY, GROUPED, HO
 SOURCE = "outside"
 QUIET = "quiet"
 TEAMS = ("red", "green", "blue", QUIET)
+#: Whose heartbeats may fall silent in maintenance windows.
+UPKEEP = "upkeep"
 #: Whose alerts go to the receiver that refuses, too.
 REFUSED = ("red", QUIET)
 

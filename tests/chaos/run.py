@@ -18,6 +18,7 @@ from tests.chaos.faults import receivers
 from tests.chaos.faults.queues import relieve_memory
 from tests.chaos.final import last_look, messages, queue_state, stuck
 from tests.chaos.fleet import PROCESSES
+from tests.chaos.heartbeats import Pulses
 from tests.chaos.plan import Plan
 from tests.chaos.proxy import PASS
 from tests.chaos.responders import Responders
@@ -35,6 +36,8 @@ _QUIET_EVERY_S = 0.5
 _LOOKS = 10
 #: A message that has not moved for so long does not move any more: a check has 2 s, a delivery is claimed at once.
 _STUCK_AFTER_S = 6.0
+#: Before it is said of one, somebody may have stood still just then.
+_STUCK_LOOKS = 4
 
 _BUSY = """
 SELECT (SELECT count(*) FROM outbox),
@@ -67,20 +70,25 @@ class Runner:
     def run(self, *, launcher: str = "tests.chaos.wounded", prepare: Any = None) -> Outcome:
         """The whole run."""
         began = time.monotonic()
-        with World(self._plan, self._kept, self._say, launcher=launcher, prepare=prepare) as world:
-            with Signals(world.client_url, world.api_key, world.history, self._plan) as signals:
-                with (
-                    Writers(world.client_url, world.api_key, world.history, self._plan.seed) as writers,
-                    Responders(world.client_url, world.api_key, world.history, self._plan),
-                ):
-                    self._phase(world, "warm")
-                    self._turn(world, self._plan.warm_s, "warming up")
-                    inflicted = self._faults(world)
-                self._phase(world, "heal")
-                self._turn(world, self._plan.heal_s, "healed")
-                signals.finish()
-                while not signals.over:
-                    self._turn(world, 0.2, "the last alerts")
+        with (
+            World(self._plan, self._kept, self._say, launcher=launcher, prepare=prepare) as world,
+            Pulses(world.url, world.client_url, world.api_key, world.history, self._plan) as pulses,
+            Signals(world.client_url, world.api_key, world.history, self._plan) as signals,
+        ):
+            with (
+                Writers(world.client_url, world.api_key, world.history, self._plan.seed) as writers,
+                Responders(world.client_url, world.api_key, world.history, self._plan),
+            ):
+                self._phase(world, "warm")
+                self._turn(world, self._plan.warm_s, "warming up")
+                pulses.play()
+                inflicted = self._faults(world)
+            self._phase(world, "heal")
+            self._turn(world, self._plan.heal_s, "healed")
+            signals.finish()
+            pulses.settle()
+            while not (signals.over and pulses.over):
+                self._turn(world, 0.2, "the last alerts")
             self._phase(world, "quiesce")
             world.settle()
             self._quiesce(world)
@@ -146,9 +154,12 @@ class Runner:
         """At a moment at which nothing is under way: what is still open is reminded of now and then."""
         with world.queue() as client:
             before = messages(client)
-        self._turn(world, _STUCK_AFTER_S, "whether messages move")
-        with world.queue() as client:
-            left = stuck(before, messages(client))
+        for _ in range(_STUCK_LOOKS):
+            self._turn(world, _STUCK_AFTER_S, "whether messages move")
+            with world.queue() as client:
+                left = stuck(before, messages(client))
+            if not left:
+                break
         for _ in range(_LOOKS):
             with world.database() as connection, world.queue() as client:
                 look = last_look(connection, client)

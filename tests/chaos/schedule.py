@@ -22,7 +22,7 @@ DEATHS = ("kill", "failpoint")
 #: Deaths that are rare enough to have to be asked for.
 _RARE = (
     "kill-leader", "failpoint-silences", "failpoint-reminders", "failpoint-cooldowns", "failpoint-acknowledgements",
-    "failpoint-api",
+    "failpoint-api", "failpoint-pings", "failpoint-heartbeats", "failpoint-maintenance",
 )  # fmt: skip
 
 #: The minute that is part of `make test`, in this order: what a dead notifier had claimed is free again after its lease
@@ -48,13 +48,17 @@ CALM_AFTER_S = {
     "kill-worker": 21.0,
     "kill-leader": 8.0,
     "freeze-leader": 3.0,
-    **dict.fromkeys(("redis-kill", "redis-flush", "redis-pause", "redis-clients", "redis-full", "redis-disk"), 16.0),
+    **dict.fromkeys(
+        ("redis-kill", "redis-flush", "redis-pause", "redis-clients", "redis-full", "redis-disk", "redis-promote"), 16.0
+    ),
     **dict.fromkeys(("postgres-stop", "postgres-backend", "postgres-terminate", "postgres-lock", "disk-full"), 12.0),
     "postgres-connections": 12.0,
 }
 
 _GAP_S = (0.5, 2.0)
 _ATTEMPTS = 4
+#: Of the minute in `make test`, in which each has to take hold, however slow the machine is.
+_ATTEMPTS_QUICK = 15
 
 
 @dataclass(slots=True)
@@ -158,7 +162,8 @@ class Schedule:
         """Until it takes hold, or so many times in vain: a failpoint needs somebody who comes by."""
         inflicted = self.inflicted
         self._say(name)
-        for _ in range(_ATTEMPTS):
+        is_quick = self._plan.profile == "quick" and self._plan.fault is None
+        for _ in range(_ATTEMPTS_QUICK if is_quick else _ATTEMPTS):
             if name in inflicted.impossible or self.over.is_set():
                 return
             try:

@@ -22,7 +22,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return Runner(quick(SEED), tmp_path_factory.mktemp("chaos"), ignore).run()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_no_invariant_is_broken_by_a_minute_of_chaos(outcome: Outcome) -> None:
     assert verdict.holds(outcome), f"{verdict.text(outcome)}\nhistory: {outcome.history}"
 

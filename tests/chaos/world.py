@@ -6,10 +6,12 @@ All of it lives in a temporary directory on loopback, is started by this process
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -34,11 +36,12 @@ from tests.chaos.plan import ChaosError, Plan
 from tests.chaos.population import Api, Population, give_order
 from tests.chaos.proxy import Proxy
 from tests.chaos.receiver import Receiver
+from tests.chaos.stutter import watch_ourselves
 from tests.chaos.timeline import scripts
 from tests.targets import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-_READY_WITHIN_S = 60.0
+_READY_WITHIN_S = 240.0
 #: Disks that can be filled, of all data and of the queue's alone.
 _DATA_MB, _QUEUE_MB = 1_500, 300
 #: A role that cannot run with what it is given ends again and again.
@@ -81,11 +84,11 @@ class World:
 
     def database(self) -> psycopg.Connection[Any]:
         """A connection that passes by all proxies, as the server's own user."""
-        return psycopg.connect(self.database_url, autocommit=True, connect_timeout=5)
+        return psycopg.connect(self.database_url, autocommit=True, connect_timeout=60)
 
     def queue(self) -> redis.Redis:
         """A client that passes by all proxies."""
-        return redis.Redis.from_url(self.redis_url, socket_timeout=30)
+        return redis.Redis.from_url(self.redis_url, socket_timeout=60)
 
     @property
     def url(self) -> str:
@@ -114,6 +117,7 @@ class World:
         self._undo.callback(self.servers.stop)
         urls = self.servers.start()
         self.database_url, self.redis_url = urls.database_url, urls.redis_url
+        self._watch_the_machine()
         self.receiver = self._undo.enter_context(Receiver(self.history, self.plan.seed))
         self._start_proxies(data)
         environment = self._environment(data)
@@ -151,6 +155,16 @@ class World:
             data.chmod(0o711)
             self._undo.enter_context(self.queue_disk)
         return data
+
+    def _watch_the_machine(self) -> None:
+        """In a process of its own, and in this one."""
+        argv = (sys.executable, "-m", "tests.chaos.stutter", str(self.history_path), self.database_url, self.redis_url)
+        self._undo.callback(_end, spawn(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}))
+        stop = threading.Event()
+        threading.Thread(
+            target=watch_ourselves, args=(self.history, "the run", stop), name="stutter", daemon=True
+        ).start()
+        self._undo.callback(stop.set)
 
     def _start_proxies(self, data: Path) -> None:
         folder = self._socket_folder()
@@ -197,7 +211,7 @@ class World:
             argv = (sys.executable, "-m", "tests.chaos.endpoints", str(self.history_path))
             process = spawn(argv, env=environment, stdout=out.fileno())
         self._undo.callback(_end, process)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 90
         while not port.read_text().endswith("\n"):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise ChaosError(f"the endpoints did not start: {port.read_text()}")
@@ -220,7 +234,7 @@ class World:
 
     def _is_ready(self) -> bool:
         try:
-            return requests.get(f"{self.url}/ready", timeout=2).ok
+            return requests.get(f"{self.url}/ready", timeout=10).ok
         except requests.RequestException:
             return False
 
@@ -238,7 +252,7 @@ class World:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(5)
+        process.wait(10)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

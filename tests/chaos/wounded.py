@@ -32,18 +32,19 @@ FAILPOINTS = {
         "before_commit@lease", "after_commit@lease", "before_enqueue", "after_enqueue",
     ),
     "worker": (
-        "before_commit@writer", "after_commit@writer", "after_fetch", "before_ack", "after_ack",
+        "before_commit@writer", "after_commit@writer", "before_commit@heartbeats", "after_commit@heartbeats",
+        "after_fetch", "before_ack", "after_ack",
     ),
     "notifier": (
         "before_commit@relay", "after_commit@relay", "before_commit@claim", "after_commit@claim",
         "before_send", "after_send", "before_commit@settle", "after_commit@settle",
         "before_commit@silences", "after_commit@silences", "before_commit@reminders", "after_commit@reminders",
-        "before_commit@cooldowns", "after_commit@cooldowns",
+        "before_commit@cooldowns", "after_commit@cooldowns", "before_commit@maintenance", "after_commit@maintenance",
         "before_commit@acknowledgements", "after_commit@acknowledgements",
         "before_enqueue", "after_enqueue", "after_fetch", "before_ack", "after_ack",
     ),
     "api": (
-        "before_commit@api", "after_commit@api",
+        "before_commit@api", "after_commit@api", "before_commit@pings", "after_commit@pings",
     ),
 }  # fmt: skip
 
@@ -83,7 +84,8 @@ class Wounds:
 
     def loop(self) -> str:
         """Which of the process's loops the caller is: the name of its thread, without a pool's number."""
-        return "api" if self._api else threading.current_thread().name.split("_")[0]
+        name = threading.current_thread().name.split("_")[0]
+        return "api" if self._api and name != "pings" else name
 
 
 def wound(wounds: Wounds) -> None:

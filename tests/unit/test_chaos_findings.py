@@ -23,7 +23,7 @@ def test_a_check_that_began_while_the_network_was_lost_is_not_believed_when_it_i
 ) -> None:
     lost = True
 
-    async def reach(_target: str) -> bool:
+    async def reach(_target: str, _names: object) -> bool:
         return not lost
 
     monkeypatch.setattr("worker.canary._reach", reach)
@@ -44,7 +44,7 @@ def test_a_check_that_began_while_the_network_was_lost_is_not_believed_when_it_i
 
 
 def test_without_any_trouble_every_check_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def reach(_target: str) -> bool:
+    async def reach(_target: str, _names: object) -> bool:
         return True
 
     monkeypatch.setattr("worker.canary._reach", reach)
@@ -64,7 +64,7 @@ def test_a_worker_that_starts_without_a_network_does_not_believe_what_began_then
 ) -> None:
     """The first check that fails may ask only when the network is there: it was sent before."""
 
-    async def reach(_target: str) -> bool:
+    async def reach(_target: str, _names: object) -> bool:
         return True
 
     monkeypatch.setattr("worker.canary._reach", reach)

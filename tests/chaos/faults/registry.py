@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from tests.chaos.faults import clocks, egress, network, postgres, processes, queues, receivers
+from tests.chaos.faults import clocks, egress, network, postgres, processes, promotion, queues, receivers
 from tests.chaos.faults.site import Site
 
 Inflict = Callable[[Site], None]
@@ -31,6 +31,9 @@ FAULTS: Mapping[str, Inflict] = {
     "failpoint-cooldowns": partial(processes.fall_together, loop="cooldowns"),
     "failpoint-acknowledgements": partial(processes.fall_together, loop="acknowledgements"),
     "failpoint-api": partial(processes.fall, kind="commit@api"),
+    "failpoint-pings": partial(processes.fall, kind="commit@pings"),
+    "failpoint-heartbeats": partial(processes.fall, kind="commit@heartbeats"),
+    "failpoint-maintenance": partial(processes.fall_together, loop="maintenance"),
     "freeze-api": partial(processes.freeze, role="api"),
     "freeze-scheduler": partial(processes.freeze, role="scheduler"),
     "freeze-worker": partial(processes.freeze, role="worker"),
@@ -43,6 +46,7 @@ FAULTS: Mapping[str, Inflict] = {
     "redis-clients": queues.cut_clients,
     "redis-full": queues.fill_memory,
     "redis-disk": queues.fill_disk,
+    "redis-promote": promotion.promote,
     "slow-flood": queues.flood,
     "queue-duplicate": queues.duplicate,
     "queue-shuffle": queues.shuffle,
