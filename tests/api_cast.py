@@ -172,6 +172,13 @@ def session(world: World, name: str, org: str) -> str:
 
 
 @pytest.fixture
+def patient_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API that waits for Valkey however long the machine lets that stand still: for `usefixtures`."""
+    for name in ("_REQUEST_CONNECT_S", "_REQUEST_ANSWER_S", "_REQUEST_BLOCK_S"):
+        monkeypatch.setattr(f"common.broker.{name}", 30.0)
+
+
+@pytest.fixture
 def world(databases: Databases, database_url: str, redis_url: str) -> Iterator[World]:
     ids = populate(databases.owner)
     services = open_services(settings_for(database_url, redis_url))

@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from sqlalchemy.engine import make_url
 
 from common.embedded import EmbeddedServers, EmbeddedUrls
@@ -20,6 +21,10 @@ from common.store.engine import Database, DatabaseRole
 from migrations.run import migrate
 
 _numbers = itertools.count(1)
+
+# How long an example takes says something of the machine, and nothing of what is tested.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -57,9 +57,9 @@ def judging(world: World) -> Iterator[Judges]:
         thread.start()
     yield Judges(world, loop, writer)
     stop.set()
-    threads[1].join(5)
+    threads[1].join(60)
     loop.call_soon_threadsafe(loop.stop)
-    threads[0].join(5)
+    threads[0].join(60)
     loop.close()
 
 

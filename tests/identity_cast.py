@@ -55,7 +55,7 @@ def add_member(world: World, name: str, role: str, org: str = "a") -> Person:
 
 def letters_to(receiver: MailReceiver, count: int) -> list[str]:
     """The texts of the mails, once there are as many."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(receiver.envelopes) < count and time.monotonic() < deadline:
         time.sleep(0.02)
     found = [mail.get_body(("plain",)) for mail in receiver.parsed()]

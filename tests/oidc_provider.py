@@ -181,16 +181,16 @@ class Remote:
 
     def behave(self, **told: Any) -> None:
         """Change who is logged in there (user), change its key (rotate), or what it does wrong (all the rest)."""
-        requests.post(f"{self.issuer}/_behave", json=told, timeout=5).raise_for_status()
+        requests.post(f"{self.issuer}/_behave", json=told, timeout=60).raise_for_status()
 
     def asked(self, path: str) -> int:
         """How often a path was asked for."""
-        return requests.get(f"{self.issuer}/_asked", timeout=5).json().get(path, 0)
+        return requests.get(f"{self.issuer}/_asked", timeout=60).json().get(path, 0)
 
     def visit(self, url: str) -> str:
         """What a browser does there: where it is sent back to."""
         assert url.startswith(f"{self.issuer}/authorize?")
-        response = requests.get(url, allow_redirects=False, timeout=5)
+        response = requests.get(url, allow_redirects=False, timeout=60)
         assert response.status_code == 302, response.text
         return response.headers["Location"]
 
@@ -202,7 +202,7 @@ def running() -> Iterator[Remote]:
     remote = Remote(f"http://127.0.0.1:{port}")
     process = subprocess.Popen([sys.executable, "-m", "tests.oidc_provider", str(port)])
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 remote.behave()
@@ -213,7 +213,7 @@ def running() -> Iterator[Remote]:
         yield remote
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 if __name__ == "__main__":

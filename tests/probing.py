@@ -138,7 +138,7 @@ def config(type_: str, host: str, port: int, **changes: Any) -> MonitorConfig:
         "name": "n",
         "target": case.target.format(host, port),
         "interval_s": 30,
-        "timeout_s": 2.0,
+        "timeout_s": 20.0,
         "policy": Policy(),
         "options": options,
     }
@@ -162,7 +162,7 @@ async def context(
         server.close()
 
 
-async def look(monitor: MonitorConfig, ctx: ProbeContext, deadline_s: float = 5.0) -> Observation:
+async def look(monitor: MonitorConfig, ctx: ProbeContext, deadline_s: float = 20.0) -> Observation:
     return await PROBES[monitor.type](monitor, deadline_s, ctx, TRACE_ID)
 
 
@@ -283,10 +283,10 @@ def _open_files() -> int:
 
 @contextlib.asynccontextmanager
 async def leaving_nothing() -> AsyncIterator[None]:
-    """Fail when a file or task of this loop is still there a second after the block."""
+    """Fail when a file or task of this loop does not go away after the block."""
     files, tasks = _open_files(), len(asyncio.all_tasks())
     yield
-    for _ in range(100):
+    for _ in range(1_000):
         if _open_files() <= files and len(asyncio.all_tasks()) <= tasks:
             return
         await asyncio.sleep(0.01)

@@ -323,6 +323,7 @@ class MailReceiver(Receiver):
             _Handler(self),
             hostname="127.0.0.1",
             port=0,
+            ready_timeout=60,
             authenticator=self._authenticate,
             auth_required=starttls,
             auth_require_tls=True,

@@ -34,7 +34,7 @@ def serving(app: Flask) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
-        thread.join(5)
+        thread.join(60)
         server.server_close()
 
 
@@ -54,7 +54,7 @@ class Shell:
             input=feed,
             text=True,
             capture_output=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
 

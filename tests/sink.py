@@ -62,21 +62,19 @@ class Sink:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(5)
+        self._call(self._cancel_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
         self._loop.close()
 
     def open(self) -> None:
         """Listen, on the same port as before."""
-        start = asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
-        self._server = asyncio.run_coroutine_threadsafe(start, self._loop).result(5)
+        self._server = self._call(asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024))
         self.port = self._server.sockets[0].getsockname()[1]
 
     def close(self) -> None:
-        """Refuse connections."""
-        self._loop.call_soon_threadsafe(self._server.close)
-        time.sleep(0.05)
+        """Refuse connections, from the return on."""
+        self._call(self._close())
 
     def url(self, path: str = "/hook") -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -84,14 +82,22 @@ class Sink:
     def accepted(self, path: str | None = None) -> list[Received]:
         return [r for r in list(self.received) if r.accepted and (path is None or r.path == path)]
 
-    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> bool:
         """Whether the condition came true in time."""
         deadline = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > deadline:
+        while True:
+            is_late = time.monotonic() > deadline
+            if condition():
+                return True
+            if is_late:
                 return False
             time.sleep(0.01)
-        return True
+
+    def _call(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+
+    async def _close(self) -> None:
+        self._server.close()
 
     async def _cancel_all(self) -> None:
         for task in asyncio.all_tasks() - {asyncio.current_task()}:

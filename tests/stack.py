@@ -38,10 +38,13 @@ REAP_AFTER_MS = 2_500
 def wait_until(condition: Callable[[], object], within_s: float, what: str = "it") -> float:
     """Wait for a condition; how many seconds that took. Fails when it does not come true in time."""
     started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < within_s, f"{what} did not happen within {within_s} s"
+    while True:
+        # Looked at before and after: who stood still himself looks once more before he gives up.
+        is_late = time.monotonic() - started >= within_s
+        if condition():
+            return time.monotonic() - started
+        assert not is_late, f"{what} did not happen within {within_s} s"
         time.sleep(0.02)
-    return time.monotonic() - started
 
 
 class RoleProcess:
@@ -73,7 +76,7 @@ class RoleProcess:
         """The lines of an event so far."""
         return [line for line in list(self.lines) if line.get("event") == event]
 
-    def wait_for(self, event: str, within_s: float = 15.0, *, times: int = 1) -> float:
+    def wait_for(self, event: str, within_s: float = 60.0, *, times: int = 1) -> float:
         """Until the event was logged so often; how long that took."""
         return wait_until(lambda: len(self.logged(event)) >= times, within_s, f"{self.role}: {event}")
 
@@ -86,17 +89,17 @@ class RoleProcess:
     def kill(self) -> None:
         """As a power cut would."""
         self.process.kill()
-        self.wait(10)
+        self.wait()
 
-    def terminate(self, within_s: float = 30.0) -> int:
+    def terminate(self, within_s: float = 60.0) -> int:
         """Ask it to stop; its exit status."""
         self.process.terminate()
         return self.wait(within_s)
 
-    def wait(self, within_s: float = 30.0) -> int:
+    def wait(self, within_s: float = 60.0) -> int:
         """Its exit status, once it has ended and all that it said is read."""
         status = self.process.wait(within_s)
-        self._reader.join(5)
+        self._reader.join(30)
         return status
 
 
@@ -125,7 +128,7 @@ class Roles:
             if role.alive:
                 role.process.kill()
         for role in self._started:
-            role.process.wait(10)
+            role.process.wait(60)
 
     def start(self, role: str, **environ: str) -> RoleProcess:
         """Start a role, not waiting for it."""

@@ -6,10 +6,14 @@ import asyncio
 import contextlib
 import datetime as dt
 import ipaddress
+import itertools
+import os
+import random
 import socket
 import ssl
 import struct
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,10 +136,41 @@ async def _read(reader: asyncio.StreamReader) -> Seen:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind((host, 0))
-        return int(sock.getsockname()[1])
+    """A port on which nobody listens, nor will by chance: none that the system gives away, or another test process."""
+    for port in _some_ports():
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+            try:
+                stream.bind((host, port))
+                datagrams.bind((host, port))
+            except OSError:
+                continue
+            return int(stream.getsockname()[1])
+    raise AssertionError(f"no port is free on {host}")
+
+
+def _some_ports() -> list[int]:
+    with _CHOOSING:
+        return list(itertools.islice(_PORTS, 100))
+
+
+def _ports() -> Iterator[int]:
+    """Ours of the ports below those that connections and listeners without a wish are given; 0, a wish for any, last.
+
+    Which of them are ours is the place of this process among those of the run; where it begins is chance, as there may
+    be other runs on this machine.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        given_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        place = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PLACES
+        ours = range(_FIRST_PORT + place, given_from, _PLACES)
+        begin = random.SystemRandom().randrange(len(ours))
+        yield from (ours[(begin + number) % len(ours)] for number in itertools.count())
+    yield from itertools.repeat(0)
+
+
+#: Of so many processes of a run each has ports of its own, from this one on.
+_PLACES, _FIRST_PORT = 8, 15_000
+_PORTS, _CHOOSING = _ports(), threading.Lock()
 
 
 @contextlib.contextmanager

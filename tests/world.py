@@ -141,7 +141,7 @@ class Post:
         self.deliverer = deliverer_class(self.parts, **limits)
 
     def call(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(100)
 
     def start(self, ids: list[str] | None = None) -> int:
         """Claim and start sending; how many."""
@@ -158,21 +158,22 @@ class Post:
         while self.deliverer._tasks:
             time.sleep(0.002)
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 15.0) -> bool:
+    def until(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> bool:
         """Look at the ledger again and again; whether the condition came true in time."""
         deadline = time.monotonic() + timeout_s
         while not condition():
-            if time.monotonic() > deadline:
-                return False
+            is_late = time.monotonic() > deadline
             if not self.start():
                 time.sleep(0.01)
+            if is_late:
+                return condition()
         return True
 
     def close(self) -> None:
         self.call(self.deliverer.drain(0.1))
         self.loop.call_soon_threadsafe(self.engine.close)
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 @contextmanager

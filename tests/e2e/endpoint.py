@@ -30,7 +30,7 @@ class Endpoint:
     def __exit__(self, *_: object) -> None:
         self._call(self._open.aclose())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
 
     def also(self, paths: dict[str, Act], tls: SSLContext | None = None) -> Target:
         """One more server."""
@@ -64,4 +64,4 @@ class Endpoint:
         self.paths.pop(path, None)
 
     def _call(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)

@@ -19,7 +19,7 @@ def story(tell: Story) -> Callable[[Stories], None]:
     """Make a test of something that needs a `watch` and no other test's state."""
 
     def test(stories: Stories) -> None:
-        stories[tell.__name__].result(120)
+        stories[tell.__name__].result()
 
     setattr(test, _MARK, tell)
     test.__name__ = tell.__name__

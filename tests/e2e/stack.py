@@ -28,15 +28,16 @@ ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "common.cli")
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 20.0, every_s: float = 0.02) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 90.0, every_s: float = 0.02) -> Any:
     """The first true value of the condition; an API or server that is away meanwhile is waited for too."""
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    while True:
+        is_late = time.monotonic() > deadline  # before it is looked at: who stood still himself looks once more
         with suppress(requests.RequestException, redis.RedisError, psycopg.OperationalError, Away):
             if value := condition():
                 return value
+        assert not is_late, f"{what}: not within {timeout_s:.0f} s"
         time.sleep(every_s)
-    raise AssertionError(f"{what}: not within {timeout_s:.0f} s")
 
 
 class Away(Exception):
@@ -54,7 +55,7 @@ class Api:
         self.bodies: list[str] = []
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        response = self.session.request(method, f"{self.url}/v1{path}", json=body, timeout=10)
+        response = self.session.request(method, f"{self.url}/v1{path}", json=body, timeout=60)
         if response.status_code == 503:
             raise Away
         assert response.ok, f"{method} {path}: {response.status_code} {response.text}"
@@ -79,14 +80,14 @@ class Api:
         state: dict[str, Any] = self.get(f"/monitors/{monitor_id}")["state"]
         return state
 
-    def await_state(self, monitor_id: str, status: str, timeout_s: float = 20.0) -> None:
+    def await_state(self, monitor_id: str, status: str, timeout_s: float = 90.0) -> None:
         wait_for(lambda: self.state(monitor_id)["status"] == status, f"monitor {status}", timeout_s)
 
     def incidents(self, monitor_id: str) -> list[Any]:
         """Oldest first."""
         return self.items(f"/incidents?monitor_id={monitor_id}")[::-1]
 
-    def await_incident(self, monitor_id: str, status: str, number: int = 0, timeout_s: float = 20.0) -> dict[str, Any]:
+    def await_incident(self, monitor_id: str, status: str, number: int = 0, timeout_s: float = 90.0) -> dict[str, Any]:
         """The monitor's incident `number`, as soon as it has that status."""
 
         def found() -> Any:
@@ -119,7 +120,7 @@ class Stack:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, within_s: float = 40.0) -> None:
+    def start(self, within_s: float = 120.0) -> None:
         (self.data_dir / "stack.json").unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self.process = spawn((*COMMAND, "up"), env=self.environment, stdout=log.fileno(), cwd=ROOT)
@@ -133,7 +134,7 @@ class Stack:
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, within_s: float = 40.0) -> float:
+    def stop(self, number: signal.Signals = signal.SIGTERM, within_s: float = 120.0) -> float:
         """End it by this signal; how long that took."""
         assert self.process is not None
         began = time.monotonic()
@@ -153,11 +154,11 @@ class Stack:
 
     def sql(self, statement: str, *values: Any) -> list[Any]:
         """Rows, as the login (a superuser) sees them."""
-        with psycopg.connect(self.connections()["database_url"], connect_timeout=5) as connection:
+        with psycopg.connect(self.connections()["database_url"], connect_timeout=60) as connection:
             return connection.execute(statement.encode(), values).fetchall()
 
     def valkey(self) -> redis.Redis:
-        return redis.Redis.from_url(self.connections()["redis_url"], socket_timeout=5)
+        return redis.Redis.from_url(self.connections()["redis_url"], socket_timeout=60)
 
     def pids(self, role: str) -> list[int]:
         """Processes of a role (api, scheduler, worker, notifier) or server (postgres, valkey), our children only."""
@@ -187,7 +188,7 @@ class Stack:
         for process in leftovers:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(leftovers, 10)
+        psutil.wait_procs(leftovers, 60)
 
 
 def _belongs(process: psutil.Process, data_dir: str) -> bool:
@@ -238,5 +239,5 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The `tocsin` command to its end."""
     environment = clean_environment(**variables)
     return subprocess.run(
-        [*COMMAND, *arguments], env=environment, cwd=ROOT, text=True, capture_output=True, timeout=60, check=False
+        [*COMMAND, *arguments], env=environment, cwd=ROOT, text=True, capture_output=True, timeout=300, check=False
     )

@@ -28,6 +28,7 @@ class Demo:
 
     def __init__(self, temp: Path, **variables: str) -> None:
         self.temp = temp
+        self._variables = variables
         temp.mkdir()
         temp.chmod(0o711)
         self.began = time.monotonic()
@@ -38,14 +39,18 @@ class Demo:
                 [*COMMAND, "demo"], env=environment, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT
             )
 
+    def again(self, name: str) -> Demo:
+        """Another one like it."""
+        return Demo(self.temp.parent / name, **self._variables)
+
     @property
     def text(self) -> str:
         return self.out.read_text()
 
     def await_text(self, text: str) -> None:
-        wait_for(lambda: text in self.text, f"{text!r} in\n{self.text}", 60)
+        wait_for(lambda: text in self.text, f"{text!r} in\n{self.text}", 120)
 
-    def wait(self, within_s: float = 90.0) -> int:
+    def wait(self, within_s: float = 240.0) -> int:
         return self.process.wait(within_s)
 
     def leftovers(self) -> list[str]:
@@ -53,10 +58,13 @@ class Demo:
         processes = [p.name() for p in psutil.process_iter(["environ"]) if str(self.temp) in str(p.info["environ"])]
         return [*files, *processes]
 
+    def assert_left_nothing(self) -> None:
+        wait_for(lambda: not self.leftovers(), f"the end of {self.leftovers()}")
+
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(60)
+            self.process.wait(240)
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +139,16 @@ def rows_by_table(stack: Stack) -> dict[str, int]:
 
 def test_ctrl_c_in_the_middle_of_an_outage_leaves_nothing(plays: Plays) -> None:
     demo = plays["interrupted"]
-    demo.await_text("check failed")
-    demo.process.send_signal(signal.SIGINT)
-    assert demo.wait(40) == 130
+    for again in range(3):
+        demo.await_text("check failed")
+        demo.process.send_signal(signal.SIGINT)
+        if demo.wait() != 0:
+            break
+        # It was over before we came to it.
+        demo = plays.demos["interrupted"] = demo.again(f"interrupted-{again}")
+    assert demo.wait() == 130
     assert demo.text.splitlines()[-1] == "interrupted"
-    assert demo.leftovers() == []
+    demo.assert_left_nothing()
 
 
 def test_on_a_running_stack_everything_arrives_once_and_nothing_stays(stack: Stack, plays: Plays) -> None:
@@ -145,19 +158,19 @@ def test_on_a_running_stack_everything_arrives_once_and_nothing_stays(stack: Sta
     # This stack has no organization but the first, its user and its key.
     rows = {table: count for table, count in rows_by_table(stack).items() if count}
     assert rows == {"organizations": 1, "users": 1, "memberships": 1, "api_keys": 1}
-    assert plays["running"].leftovers() == []
+    plays["running"].assert_left_nothing()
 
 
 def test_without_a_stack_it_starts_one_and_leaves_nothing(plays: Plays) -> None:
     assert plays["alone"].wait() == 0, plays["alone"].text
     assert_story(plays["alone"].text)
-    assert plays["alone"].leftovers() == []
+    plays["alone"].assert_left_nothing()
     assert "\x1b" not in plays["alone"].text  # plain lines where there is no terminal
 
 
 def test_where_loopback_is_refused_it_says_so_and_cleans_up(plays: Plays) -> None:
     demo = plays["public"]
-    assert demo.wait(30) == 2
+    assert demo.wait() == 2
     (line,) = [line for line in demo.text.splitlines() if line.startswith("tocsin demo:")]
     assert "TOCSIN_EGRESS=public" in line
     assert rows_by_table(plays.public)["organizations"] == 1
@@ -166,10 +179,16 @@ def test_where_loopback_is_refused_it_says_so_and_cleans_up(plays: Plays) -> Non
 def test_a_stack_that_goes_away_in_the_middle_is_said_in_one_line(stack: Stack, plays: Plays, temp: Path) -> None:
     plays["running"].wait()  # the same stack, which ends here
     demo = plays.demos["midway"] = Demo(temp / "midway", TOCSIN_DATA_DIR=str(stack.data_dir))
-    demo.await_text("the endpoint breaks")
-    stack.stop(signal.SIGKILL)
-    assert demo.wait(30) == 1
+    for again in range(3):
+        demo.await_text("the endpoint breaks")
+        stack.stop(signal.SIGKILL)
+        if demo.wait() != 0:
+            break
+        # It was over before we came to it.
+        stack.start()
+        demo = plays.demos["midway"] = demo.again(f"midway-{again}")
+    assert demo.wait() == 1
     assert "the stack stopped answering" in demo.text
     assert "is still in it" in demo.text
     assert "Traceback" not in demo.text
-    assert demo.leftovers() == []
+    demo.assert_left_nothing()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -51,7 +52,7 @@ def life(stack: Stack, watch: Watch) -> Iterator[Life]:
     listener = _listen(stack, life.commands)
     credentials, keys = stack.credentials(), json.loads((stack.data_dir / "keys.json").read_text())
     login = {"email": credentials["email"], "password": credentials["password"]}
-    tokens = requests.post(f"{stack.url}/v1/auth/login", json=login, timeout=5).json()
+    tokens = requests.post(f"{stack.url}/v1/auth/login", json=login, timeout=60).json()
     watch.api.post("/routes", {"name": "all", "channel_ids": [watch.channel["id"]]})
     nobody = [{"label": "name", "op": "=", "value": "nobody"}]
     watch.api.post("/silences", {"matchers": nobody, "duration_seconds": 60})
@@ -69,7 +70,7 @@ def life(stack: Stack, watch: Watch) -> Iterator[Life]:
     nightly = watch.api.post("/monitors", {"type": "heartbeat", "name": "nightly", "interval_seconds": 60})["id"]
     ping_url = watch.api.get(f"/monitors/{nightly}/heartbeat")["ping_url"]
     life.secrets["ping address"] = ping_url.rpartition("/")[2]
-    assert requests.get(f"{stack.url}/ping/{life.secrets['ping address']}", timeout=5).text == "OK"
+    assert requests.get(f"{stack.url}/ping/{life.secrets['ping address']}", timeout=60).text == "OK"
     watch.api.post("/maintenance", {"name": "x", "monitor_ids": [nightly], "duration_seconds": 60})
     http = {"headers": {"X-Key": {"secret": HEADER_SECRET}}}
     monitor = watch.monitor("guarded", http=http)
@@ -96,12 +97,12 @@ def _misuse(stack: Stack, life: Life) -> None:
         ("GET", f"/v1/monitors?api_key={secrets['API key']}", {}),
     ]
     for method, path, arguments in misuses:
-        assert requests.request(method, url + path, timeout=5, **arguments).status_code in (400, 401, 415)
+        assert requests.request(method, url + path, timeout=60, **arguments).status_code in (400, 401, 415)
 
 
 def _every_answer(stack: Stack, watch: Watch) -> dict[str, str]:
     """{path: body} of every GET of the API's own description, lists and single things."""
-    spec = requests.get(f"{stack.url}/openapi.json", timeout=5).json()
+    spec = requests.get(f"{stack.url}/openapi.json", timeout=60).json()
     ids = {
         "monitor_id": watch.api.items("/monitors")[0]["id"],
         "incident_id": watch.api.items("/incidents")[0]["id"],
@@ -122,11 +123,16 @@ def _every_answer(stack: Stack, watch: Watch) -> dict[str, str]:
         known = nightly if path in HEARTBEATS else ids
         asked = {"target": f"{stack.url}/livez", "module": "http_2xx"} if path == "/probe" else {}
         url = stack.url + path.format(**known)
-        with watch.api.session.get(url, params=asked, timeout=5, stream=endless) as response:
-            text = b"".join(islice(response.iter_content(1), 30)).decode() if endless else response.text
-        assert response.status_code == 200, f"{path}: {text}"
-        answers[path] = text
+        (answers[path],) = wait_for(partial(_answer, watch, url, asked, endless=endless), path)
     return answers
+
+
+def _answer(watch: Watch, url: str, asked: dict[str, str], *, endless: bool) -> list[str]:
+    """Nothing where nobody has the time just now: a probe needs a worker."""
+    with watch.api.session.get(url, params=asked, timeout=60, stream=endless) as response:
+        text = b"".join(islice(response.iter_content(1), 30)).decode() if endless else response.text
+    assert response.status_code in (200, 503, 504), f"{url}: {text}"
+    return [text] if response.status_code == 200 else []
 
 
 def _listen(stack: Stack, commands: list[str]) -> redis.Redis:
@@ -140,7 +146,7 @@ def _listen(stack: Stack, commands: list[str]) -> redis.Redis:
             commands.extend(heard["command"] for heard in monitor.listen())
 
     threading.Thread(target=listen, daemon=True).start()
-    assert started.wait(5)
+    assert started.wait(60)
     return client
 
 
@@ -159,10 +165,9 @@ def test_the_logs_hold_no_secret(stack: Stack, life: Life) -> None:
 def test_the_queue_never_carries_a_secret(life: Life) -> None:
     def heard() -> str:  # by a thread of its own, which may be behind
         text = "\n".join(list(life.commands))
-        return text if "check_fast" in text and "deliver" in text else ""
+        return text if "check_fast" in text and "deliver" in text and len(life.commands) > 100 else ""
 
-    text = wait_for(heard, "checks and deliveries")
-    assert len(life.commands) > 100
+    text = wait_for(heard, "checks and deliveries, a hundred commands")
     assert found(life.secrets, text) == []
 
 

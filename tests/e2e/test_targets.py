@@ -84,5 +84,5 @@ def test_a_failing_target_is_down_for_its_own_reason(
 def test_a_target_that_may_never_be_reached_is_refused_at_creation(stack: Stack, target: str) -> None:
     api: Api = stack.api()
     body = {"type": "http", "name": "metadata", "target": target}
-    response = requests.post(f"{api.url}/v1/monitors", json=body, headers=dict(api.session.headers), timeout=5)
+    response = requests.post(f"{api.url}/v1/monitors", json=body, headers=dict(api.session.headers), timeout=60)
     assert (response.status_code, response.json()["code"]) == (400, "EGRESS_DENIED")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -46,14 +45,14 @@ class Outage:
         endpoint.mends("/traced")
         self.webhooks = wait_for(lambda: len(got := sink.accepted("/traced")) == 2 and got, "two webhooks")
 
-    def trace(self, trace_id: str, last: str) -> dict[str, Told]:
-        """A trace's spans by name, once the last one of them has come."""
+    def trace(self, trace_id: str, *names: str) -> dict[str, Told]:
+        """A trace's spans by name, once all of these have come: each process sends its own when it comes to it."""
 
         def found() -> dict[str, Told]:
             spans = {span.name: span for span in self.collector.trace(trace_id)}
-            return spans if last in spans else {}
+            return spans if spans.keys() >= set(names) else {}
 
-        spans: dict[str, Told] = wait_for(found, f"{last} in {trace_id}")
+        spans: dict[str, Told] = wait_for(found, f"{names} in {trace_id}")
         return spans
 
 
@@ -79,11 +78,14 @@ CHAIN = (
     ("notify webhook", "relay opened", "tocsin-notifier", "INTERNAL"),
     ("deliver webhook", "notify webhook", "tocsin-notifier", "CLIENT"),
 )
+NAMES = [name for name, *_ in CHAIN]
+#: Half of the longest answer by which a process measures the database's time (common/clock.py).
+MEASURED_WITHIN_MS = 500
 
 
 def test_one_trace_leads_from_the_slot_to_the_webhook(outage: Outage) -> None:
     _, trace_id, span_id, flags = outage.webhooks[0].headers["traceparent"].split("-")
-    spans = outage.trace(trace_id, "notify webhook")
+    spans = outage.trace(trace_id, *NAMES)
     for name, parent, service, kind in CHAIN:
         span = spans[name]
         assert (span.service, span.kind) == (service, kind), name
@@ -95,15 +97,16 @@ def test_one_trace_leads_from_the_slot_to_the_webhook(outage: Outage) -> None:
 
 
 def test_its_spans_follow_one_another_in_time(outage: Outage) -> None:
-    spans = outage.trace(outage.webhooks[0].headers["traceparent"].split("-")[1], "notify webhook")
+    spans = outage.trace(outage.webhooks[0].headers["traceparent"].split("-")[1], *NAMES)
     starts = [spans[name].start_ms for name, *_ in CHAIN if name not in ("incident opened", "relay opened")]
-    # Database time in milliseconds everywhere; the event's own time is when its check was over.
-    assert all(later >= earlier - 1 for earlier, later in pairwise(starts)), starts
-    assert spans["deliver webhook"].end_ms - spans["check http"].start_ms < 10_000
+    # Database time everywhere, which each process has measured, as exactly as it was answered just then; the event's
+    # own time is when its check was over.
+    assert all(later >= earlier - MEASURED_WITHIN_MS for earlier, later in pairwise(starts)), starts
+    assert spans["deliver webhook"].end_ms - spans["check http"].start_ms < 100_000
 
 
 def test_attributes_say_what_happened_in_names_of_the_conventions(outage: Outage) -> None:
-    spans = outage.trace(outage.webhooks[0].headers["traceparent"].split("-")[1], "notify webhook")
+    spans = outage.trace(outage.webhooks[0].headers["traceparent"].split("-")[1], *NAMES)
     probe, check, deliver = (spans[name] for name in ("probe http", "check http", "deliver webhook"))
     assert probe.attributes["http.response.status_code"] == 503
     assert probe.attributes["server.address"] == "127.0.0.1"
@@ -151,7 +154,4 @@ def test_a_collector_that_goes_away_costs_nothing_but_its_spans(outage: Outage, 
     endpoint.breaks("/traced")
     webhooks = wait_for(lambda: len(got := sink.accepted("/traced")) == 5 and got, "one more")
     outage.trace(webhooks[4].headers["traceparent"].split("-")[1], "notify webhook")
-    assert outage.stack.process is not None
-    began = time.monotonic()
-    outage.stack.stop()
-    assert time.monotonic() - began < 25
+    outage.stack.stop(within_s=60)

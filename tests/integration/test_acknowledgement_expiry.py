@@ -16,6 +16,7 @@ from common.store.incidents import Deed
 from tests.conftest import Databases
 from tests.integration.test_notifier_process import Notifiers
 from tests.sink import Sink
+from tests.stack import wait_until
 from tests.world import World
 
 
@@ -49,14 +50,15 @@ def test_two_notifiers_remind_once_of_what_was_acknowledged_for_a_while(world: W
         (short,), (long,) = world.open(), world.open()
         notifiers.start()
         notifiers.start()
-        assert sink.wait_for(lambda: len(sink.accepted()) == 2, 20)
+        assert sink.wait_for(lambda: len(sink.accepted()) == 2)
         acknowledge(world, short, How(utc_now() + timedelta(seconds=1)))
         acknowledge(world, long, How(utc_now() + timedelta(hours=1)))
-        assert sink.wait_for(lambda: len(sink.accepted()) == 5, 15)
+        assert sink.wait_for(lambda: len(sink.accepted()) == 5)
         assert not sink.wait_for(lambda: len(sink.accepted()) > 5, 2.5)
         told = [(r.json["data"]["incident"]["id"], r.type) for r in sink.accepted()]
         assert [type_ for incident, type_ in told if incident == short] == ["opened", "acknowledged", "reminder"]
         assert [type_ for incident, type_ in told if incident == long] == ["opened", "acknowledged"]
         reminder = next(r for r in sink.accepted() if r.type == "reminder").json["data"]["incident"]
         assert (reminder["status"], reminder["acknowledged_at"]) == ("open", None)
+        wait_until(lambda: notifiers.logged("acknowledgements_expired"), 60, "its line")
         assert sum(line["count"] for line in notifiers.logged("acknowledgements_expired")) == 1

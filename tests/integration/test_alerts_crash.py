@@ -64,7 +64,7 @@ def test_alerts_are_neither_lost_nor_doubled_when_the_api_is_killed(database_url
 
     def alive() -> bool:
         try:
-            return requests.get(f"{url}/livez", timeout=1).status_code == 200
+            return requests.get(f"{url}/livez", timeout=10).status_code == 200
         except requests.RequestException:
             return False
 
@@ -78,7 +78,7 @@ def test_alerts_are_neither_lost_nor_doubled_when_the_api_is_killed(database_url
 
         def start() -> RoleProcess:
             process = roles.start("api")
-            wait_until(alive, 20, "the API")
+            wait_until(alive, 60, "the API")
             return process
 
         process, stop = start(), threading.Event()
@@ -88,11 +88,12 @@ def test_alerts_are_neither_lost_nor_doubled_when_the_api_is_killed(database_url
         for _ in range(KILLS):
             time.sleep(0.4 + dice.random())
             process.kill()
-            wait_until(lambda: not alive(), 5, "its end")
+            wait_until(lambda: not alive(), 30, "its end")
             process = start()
+        wait_until(lambda: sum(len(sender.sent) for sender in senders) >= 1_000, 60, "a thousand alerts")
         stop.set()
         for sender in senders:
-            sender.join(30)
+            sender.join(60)
         assert not any(sender.is_alive() for sender in senders)
     sent = set().union(*(sender.sent for sender in senders))
     assert len(sent) >= 1_000

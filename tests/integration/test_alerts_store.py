@@ -251,7 +251,7 @@ def crowd(database_url: str, seed: Seed, batches: Sequence[Sequence[Alert]]) -> 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(100)
     return answers
 
 

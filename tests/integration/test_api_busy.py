@@ -22,7 +22,7 @@ from tests.stack import wait_until
 world = api_cast.world
 
 LOCK = "SELECT 1 FROM monitors WHERE id = %s FOR UPDATE"
-WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted"
+WAITING = "SELECT count(*) AS n FROM pg_locks WHERE NOT granted"
 
 
 def plain(database_url: str) -> psycopg.Connection[Any]:
@@ -42,21 +42,26 @@ def assert_contended(answer: TestResponse, lines: list[Any], why: str) -> None:
 
 
 def test_a_deadlock_is_contended_and_the_same_again_works(world: World, database_url: str) -> None:
-    one, two = sorted(world.alice.make_monitor()["id"] for _ in range(2))
+    ids = one, between, two = sorted(world.alice.make_monitor()["id"] for _ in range(3))
     answers: list[TestResponse] = []
-    asked = threading.Thread(
-        target=lambda: answers.append(world.alice.post("/v1/monitors/pause", json={"ids": [one, two]}))
-    )
-    with structlog.testing.capture_logs() as lines, plain(database_url) as stranger:
-        stranger.execute("SET deadlock_timeout = '30s'")  # the other one notices it first
+    asked = threading.Thread(target=lambda: answers.append(world.alice.post("/v1/monitors/pause", json={"ids": ids})))
+    with (
+        structlog.testing.capture_logs() as lines, plain(database_url) as stranger, plain(database_url) as doorkeeper
+    ):  # fmt: skip
+        closing = threading.Thread(target=stranger.execute, args=(LOCK, (one,)))
+        stranger.execute("SET deadlock_timeout = '60s'")  # the other one notices it first
         stranger.execute(LOCK, (two,))
-        asked.start()
-        wait_until(lambda: bool(world.rows(WAITING)), 10)  # it holds the one, and after a second asks itself why
-        stranger.execute(LOCK, (one,))
-        asked.join(10)
+        doorkeeper.execute(LOCK, (between,))
+        asked.start()  # holds the one, and is kept from the other until the stranger waits for the one
+        wait_until(lambda: world.rows(WAITING)[0]["n"] >= 1, 60)
+        closing.start()
+        wait_until(lambda: world.rows(WAITING)[0]["n"] >= 2, 60)
+        doorkeeper.rollback()  # the ring is closed; after a second it asks itself why it waits
+        asked.join(60)
+        closing.join(60)
     (answer,) = answers
     assert_contended(answer, lines, "deadlock detected")
-    assert world.alice.post("/v1/monitors/pause", json={"ids": [one, two]}).status_code == 200
+    assert world.alice.post("/v1/monitors/pause", json={"ids": ids}).status_code == 200
 
 
 def test_a_row_that_others_hold_too_long_is_contended(world: World, database_url: str) -> None:

@@ -24,6 +24,9 @@ from tests.api_cast import MONITOR, World
 from tests.statements import counted
 
 world = api_cast.world
+patient_queue = api_cast.patient_queue
+
+pytestmark = pytest.mark.usefixtures("patient_queue")
 
 FULL: dict[str, Any] = {
     "key": "shop-home", "name": "Shop", "type": "http", "target": "https://shop.example/health",
@@ -115,7 +118,7 @@ def test_a_new_monitor_has_a_pending_vote_per_location_and_a_slot_of_its_own(wor
     assert row["location_ids"][0] == second
     assert [vote["health"] for vote in votes_of(world, made)] == [0, 0]
     assert row["check_from"].microsecond % 1000 == 0
-    assert abs((row["check_from"] - row["created_at"]).total_seconds()) < 2
+    assert abs((row["check_from"] - row["created_at"]).total_seconds()) < 60
 
 
 def test_every_write_hints_the_scheduler(world: World) -> None:
@@ -132,7 +135,7 @@ def test_every_write_hints_the_scheduler(world: World) -> None:
     ears.wait(0.01)
     for number, write in enumerate(writes):
         write()
-        assert ears.wait(2) == [("tocsin_monitors", "")], number
+        assert ears.wait(60) == [("tocsin_monitors", "")], number
 
 
 MERGES: list[tuple[dict[str, Any], dict[str, Any]]] = [

@@ -164,7 +164,7 @@ def hinted(world: World) -> Iterator[None]:
     listener = Listener(world.databases.worker, ("tocsin_monitors",))
     listener.wait(0)
     yield
-    assert listener.wait(2)
+    assert listener.wait(60)
 
 
 def test_the_scheduler_is_told_of_all_that_changes_many(world: World) -> None:

@@ -255,7 +255,7 @@ def test_the_relay_that_decides_at_this_moment_is_waited_for(scene: Scene, cast:
             relay.exec_driver_sql("DELETE FROM outbox")
             with pytest.raises(TimeoutError):
                 answer.result(0.5)
-        assert answer.result(10) == (202, "pending")
+        assert answer.result(60) == (202, "pending")
     assert scene.deliver_all() == ["opened", "resolved"]
 
 

@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from api import oidc
+from api import oidc_provider as oidc_client
 from tests import api_cast, oidc_provider
 from tests.api_cast import PASSWORD, World
 from tests.identity_cast import NEW_PASSWORD, with_settings
@@ -20,6 +21,12 @@ world = api_cast.world
 
 ALICE = {"sub": "a-1", "email": "alice@example.com", "email_verified": True, "name": "Alice"}
 DORA = {"sub": "d-1", "email": "dora@corp.example", "email_verified": True, "name": "Dora"}
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our API waits for the provider even where the machine lets that stand still for a while."""
+    monkeypatch.setattr(oidc_client, "_TIMEOUT_S", 60.0)
 
 
 @pytest.fixture(scope="module")

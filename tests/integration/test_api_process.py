@@ -23,6 +23,7 @@ from api import app
 from common.domain.errors import SettingsError
 from common.settings import load_settings
 from common.vault import generate_key
+from tests.targets import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,18 +48,12 @@ def start(module: str, env: Mapping[str, str]) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=100)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def run(module: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     return ended(start(module, env))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -69,19 +64,19 @@ def serving(env: Mapping[str, str], port: int) -> Iterator[subprocess.Popen[str]
         [sys.executable, "-m", "api.app"], env=dict(env), cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, text=True
     )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
-                requests.get(f"http://127.0.0.1:{port}/livez", timeout=1)
+                requests.get(f"http://127.0.0.1:{port}/livez", timeout=10)
                 break
-            except requests.ConnectionError:
+            except requests.RequestException:
                 assert process.poll() is None, said.seek(0) or said.read()
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        process.wait(timeout=60)
         said.close()
 
 

@@ -27,9 +27,14 @@ from tests import api_cast
 from tests.api_cast import Person, World
 
 world = api_cast.world
+patient_queue = api_cast.patient_queue
+
+pytestmark = pytest.mark.usefixtures("patient_queue")
 
 NOWHERE = "redis://127.0.0.1:1/0"
 CANARY = "the canary in the mine"
+#: So late that no dead letter of these tests is ever old enough to be forgotten.
+DIED_MS = 4_102_444_800_000
 
 
 @dataclass
@@ -77,7 +82,7 @@ def dead(person: Person, **query: Any) -> list[dict[str, Any]]:
     return answer.get_json()["data"]
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -94,7 +99,7 @@ def bury(world: World, count: int, queue_name: str = NOTIFY_QUEUE) -> list[str]:
         (body,) = broker.do_fetch(queue_name, 1)
         id_ = json.loads(body)["options"]["redis_message_id"]
         broker.do_nack(queue_name, id_)
-        broker.client.zadd(f"tocsin:{queue_name}.XQ", {id_: 1_800_000_000_000 + number // 2})
+        broker.client.zadd(f"tocsin:{queue_name}.XQ", {id_: DIED_MS + number // 2})
         ids.append(id_)
     return ids
 
@@ -116,7 +121,7 @@ def test_every_queue_of_every_location_is_listed(world: World) -> None:
         "name": "notify", "messages": 3, "delayed": 1, "dead": 0, "oldest_dead_at": None,
     }  # fmt: skip
     slow = queue(world.alice, "slow.local")
-    assert (slow["dead"], slow["oldest_dead_at"]) == (2, "2027-01-15T08:00:00+00:00"), first
+    assert (slow["dead"], slow["oldest_dead_at"]) == (2, "2100-01-01T00:00:00+00:00"), first
 
 
 def test_a_message_that_fails_for_good_is_seen_and_replayed_with_all_its_retries(
@@ -211,7 +216,7 @@ def test_garbage_is_listed_and_discarded_but_never_replayed(world: World) -> Non
     client, key = world.services.broker.client, f"tocsin:{NOTIFY_QUEUE}"
     bodies = {"g1": b"\xff\xfe", "g2": b"{}", "g3": b"[1]", "g4": b'{"args": 5}'}
     for name, body in bodies.items():
-        client.zadd(f"{key}.XQ", {name: 1_800_000_000_000})
+        client.zadd(f"{key}.XQ", {name: DIED_MS})
         client.hset(f"{key}.XQ.msgs", name, body)
     assert [(row["id"], row["actor"], row["enqueued_at"]) for row in dead(world.alice)] == [
         (name, None, None) for name in sorted(bodies, reverse=True)

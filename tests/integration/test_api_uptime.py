@@ -72,12 +72,12 @@ def test_a_window_in_the_past_is_what_was_rolled_up(world: World, past: Past) ->
 
 def test_a_window_up_to_now_goes_on_where_rollups_end(world: World, past: Past) -> None:
     now_ms, number = int(time.time() * 1000), past.plain()
-    past.results(number, past.every_minute(end_ms=now_ms))
+    past.results(number, past.every_minute(end_ms=now_ms + 120_000))  # so far, too, if we stand still meanwhile
     past.roll_all()
     rolled = world.rows("SELECT fine_to FROM rollup_progress")[0]["fine_to"]
     body = ask(world, number, "?window=1h")
     ends_ms = to_ms(datetime.fromisoformat(body["window"]["to"]))
-    assert to_ms(rolled) < ends_ms <= now_ms
+    assert to_ms(rolled) < ends_ms <= int(time.time() * 1000) - 12_000
     assert ends_ms > now_ms - 12_000 - 5_000
     assert body["uptime"] == 1
     assert body["seconds"]["unknown"] == 0
@@ -122,19 +122,21 @@ def test_a_monitor_counts_from_its_creation(world: World, past: Past) -> None:
     answer = world.alice.get(f"/v1/monitors/{made['id']}/uptime?window=30d").get_json()
     assert answer["uptime"] is None
     created, begins = (datetime.fromisoformat(text) for text in (made["created_at"], answer["window"]["from"]))
-    assert abs(created - begins) < timedelta(seconds=15)
-    assert sum(answer["seconds"].values()) < 15
+    assert abs(created - begins) < timedelta(seconds=60)
+    assert sum(answer["seconds"].values()) < 60
 
 
 def test_pausing_and_resuming_by_the_api_is_accounted_for(world: World, past: Past) -> None:
     made = world.alice.make_monitor(interval_seconds=1, timeout_seconds=0.1)
     path = f"/v1/monitors/{made['id']}"
+    began = time.monotonic()
     assert world.alice.post(f"{path}/pause").status_code == 200
     time.sleep(0.4)
     assert world.alice.post(f"{path}/resume").status_code == 200
+    at_most_s = time.monotonic() - began + 0.1
     time.sleep(2.3)  # so that it is settled
     seconds = world.alice.get(f"{path}/uptime").get_json()["seconds"]
-    assert 0.3 < seconds["paused"] < 2
+    assert 0.3 < seconds["paused"] < at_most_s
     assert seconds["up"] == seconds["down"] == 0
 
 

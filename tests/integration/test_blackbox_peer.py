@@ -80,10 +80,10 @@ class Blackbox:
         about = {"preferred_ip_protocol": "ip4", **asked.module}
         if asked.type == "http" or asked.module.get("tls"):
             about["tls_config"] = {"ca_file": self._ca_file}
-        module = {"prober": asked.type, "timeout": "2s", asked.type: about}
+        module = {"prober": asked.type, "timeout": "30s", asked.type: about}
         self._file.write_text(yaml.safe_dump({"modules": {"asked": module}}))
-        assert requests.post(f"{self._url}/-/reload", timeout=5).status_code == 200
-        found = requests.get(f"{self._url}/probe", params={"module": "asked", "target": target}, timeout=10)
+        assert requests.post(f"{self._url}/-/reload", timeout=60).status_code == 200
+        found = requests.get(f"{self._url}/probe", params={"module": "asked", "target": target}, timeout=60)
         assert found.status_code == 200, found.text
         return series(found.text)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,8 @@ from tests.stack import Seed
 from tests.world import World, posting
 from worker.signs import Signs, Tally
 
-PATIENCE_S = 0.3
+#: So long that it is over when a test says so, and never by itself.
+PATIENCE_S = 600.0
 SAW, BLINDED = (50, 0), (0, 50)
 
 
@@ -56,15 +56,29 @@ class Scene:
         with self.databases.worker.begin() as connection:
             given = Sign(id_, location or self.ams, what[0], what[1], sum(what), judged_s)
             blindness.sign(connection, given)
+        # It goes on saying so, as a worker does every two seconds, however long we stand still here.
+        self.run(
+            "UPDATE worker_signs SET seen_at = seen_at + interval '10 min',"
+            " judged_at = judged_at + %s * interval '10 min' WHERE id = %s",
+            int(judged_s == 0), id_,
+        )  # fmt: skip
 
-    def look(self, *, for_s: float = PATIENCE_S + 0.05, lookout: Lookout | None = None) -> None:
-        """Look now, and when so long has passed, each time until nothing is left to tell."""
+    def look(self, *, once: bool = False, lookout: Lookout | None = None) -> None:
+        """Look now, and when patience is over, each time until nothing is left to tell."""
         one = lookout or self.lookout
         while one.step():
             pass
-        if for_s:
-            time.sleep(for_s)
-            self.look(for_s=0, lookout=lookout)
+        if not once:
+            self.lose_patience()
+            self.look(once=True, lookout=lookout)
+
+    def lose_patience(self) -> None:
+        """It has been as it is for as long as patience lasts."""
+        self.run(
+            "UPDATE location_sights SET failing_since = failing_since - %s * interval '1 s',"
+            " seeing_since = seeing_since - %s * interval '1 s'",
+            PATIENCE_S, PATIENCE_S,
+        )  # fmt: skip
 
     def incidents(self, status: str = "open") -> list[tuple[str, str]]:
         """(organization, dedup_key)"""
@@ -100,7 +114,7 @@ def test_a_blind_location_is_one_incident_in_each_organization_until_it_sees_aga
             scene.say((0, 0), judged_s=91)  # three slots, and a second
 
     fails()
-    scene.look(for_s=0)
+    scene.look(once=True)
     assert scene.incidents() == []  # patience
     scene.look()
     assert sorted(scene.incidents()) == sorted([(scene.shop.org_id, BLIND_AMS), (scene.bank.org_id, BLIND_AMS)])
@@ -124,7 +138,7 @@ def test_a_blind_location_is_one_incident_in_each_organization_until_it_sees_aga
     assert scene.told() == ["opened"] * 2
 
     scene.say()
-    scene.look(for_s=0)
+    scene.look(once=True)
     assert len(scene.incidents()) == 2  # it has to see for a while
     scene.look()
     assert len(scene.incidents("resolved")) == 2
@@ -186,11 +200,11 @@ def test_monitors_that_come_and_go_while_it_is_blind_bring_and_end_incidents(sce
     scene.look()
     scene.watch(scene.bank)
     scene.run("UPDATE monitors SET enabled = false WHERE monitor_no = %s", mine)
-    scene.look(for_s=0)
+    scene.look(once=True)
     assert scene.incidents() == [(scene.bank.org_id, BLIND_AMS)]
     assert scene.incidents("resolved") == [(scene.shop.org_id, BLIND_AMS)]
     scene.run("UPDATE monitors SET deleted_at = now()")
-    scene.look(for_s=0)
+    scene.look(once=True)
     assert scene.incidents() == []
 
 
@@ -213,11 +227,19 @@ def test_two_who_think_that_they_lead_tell_it_once(scene: Scene, database_url: s
     scene.say(BLINDED)
     pools = [Database(database_url, DatabaseRole.WORKER, application="test") for _ in range(3)]
     others = [Lookout(pool, lambda: True, patience_s=PATIENCE_S) for pool in pools]
-    threads = [threading.Thread(target=scene.look, kwargs={"lookout": one, "for_s": 1.0}) for one in others]
+    together = threading.Barrier(len(others), action=scene.lose_patience)
+
+    def look(lookout: Lookout) -> None:
+        scene.look(once=True, lookout=lookout)
+        together.wait(60)
+        scene.look(once=True, lookout=lookout)
+
+    threads = [threading.Thread(target=look, args=(one,)) for one in others]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(100)
+    assert not any(thread.is_alive() for thread in threads)
     for pool in pools:
         pool.dispose()
     assert scene.told() == ["opened"] * 2
@@ -256,7 +278,7 @@ def test_an_organization_can_be_removed_while_it_is_blind(scene: Scene) -> None:
     with scene.databases.owner.begin() as connection:
         for statement in accounts._REMOVE:
             connection.exec_driver_sql(statement, {"org_id": scene.shop.org_id})
-    scene.look(for_s=0)
+    scene.look(once=True)
     assert scene.run("SELECT count(*) FROM blind_incidents") == [(0,)]
 
 
@@ -295,20 +317,21 @@ def seen_s_ago(scene: Scene, number: int, seconds: float) -> None:
 
 
 def test_a_monitor_that_nobody_looks_at_is_unknown_until_somebody_does(scene: Scene) -> None:
-    stale, fresh, resumed = scene.watch(scene.shop, 3)  # every 30 s, timeout 10 s
-    seen_s_ago(scene, stale, 76)
-    seen_s_ago(scene, fresh, 74)
-    seen_s_ago(scene, resumed, 3_600)
+    # Two intervals, a timeout and 5 s: all more than the seconds for which we may stand still before the look.
+    stale, fresh, resumed = scene.watch(scene.shop, 3, interval_s=3_600, timeout_s=30.0)
+    seen_s_ago(scene, stale, 7_236)
+    seen_s_ago(scene, fresh, 7_235 - 26)
+    seen_s_ago(scene, resumed, 36_000)
     scene.run("UPDATE monitors SET check_from = now() - interval '60 s' WHERE monitor_no = %s", resumed)
     versions = scene.run("SELECT version FROM votes ORDER BY monitor_no")
-    scene.look(for_s=0)
+    scene.look(once=True)
     assert [shown(scene, number) for number in (stale, fresh, resumed)] == [(0, True), (1, False), (1, False)]
     assert scene.run("SELECT version FROM votes ORDER BY monitor_no") == versions  # what a writer has read still holds
     assert scene.run("SELECT health FROM votes WHERE monitor_no = %s", stale) == [(1,)]
 
     before = scene.run("SELECT changed_xid::text FROM monitor_states WHERE monitor_no = %s", stale)
     seen_s_ago(scene, stale, 1)
-    scene.look(for_s=0)
+    scene.look(once=True)
     assert shown(scene, stale) == (1, False)
     assert scene.run("SELECT changed_xid::text FROM monitor_states WHERE monitor_no = %s", stale) != before
 
@@ -319,10 +342,10 @@ def test_a_vote_that_a_writer_holds_is_left_alone(scene: Scene, database_url: st
     pool = Database(database_url, DatabaseRole.WORKER, application="test")
     with pool.begin() as connection:
         connection.exec_driver_sql("SELECT 1 FROM votes WHERE monitor_no = %(no)s FOR UPDATE", {"no": stale})
-        scene.look(for_s=0)
+        scene.look(once=True)
         assert shown(scene, stale)[0] == 1
     pool.dispose()
-    scene.look(for_s=0)
+    scene.look(once=True)
     assert shown(scene, stale) == (0, True)
 
 
@@ -331,7 +354,7 @@ def test_paused_ones_and_ones_that_were_never_checked_stay_as_they_are(scene: Sc
     seen_s_ago(scene, paused, 100)
     scene.run("UPDATE monitors SET enabled = false WHERE monitor_no = %s", paused)
     scene.run("UPDATE votes SET last_verdict = -1 WHERE monitor_no = %s", never)
-    scene.look(for_s=0)
+    scene.look(once=True)
     assert [shown(scene, number) for number in (paused, never)] == [(1, False), (-1, False)]
 
 
@@ -374,7 +397,7 @@ def test_what_killed_workers_leave_is_forgotten_after_a_day(scene: Scene) -> Non
     scene.say()
     scene.run("UPDATE worker_signs SET seen_at = now() - interval '25 h'")
     scene.say(worker=2)
-    scene.look(for_s=0)
+    scene.look(once=True)
     assert scene.run("SELECT count(*) FROM worker_signs") == [(1,)]
 
 

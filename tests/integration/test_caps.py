@@ -162,7 +162,7 @@ def test_two_notifiers_count_the_same_cap(world: World, sink: Sink) -> None:
         meanwhile.start()
         # Whoever counted without holding the channel would wait here for our count, and write over it.
         meanwhile.join(1)
-    meanwhile.join(5)
+    meanwhile.join(60)
     ((leased,),) = world.run("SELECT count(*) FROM notifications WHERE lease_token IS NOT NULL")
     assert world.run("SELECT cap_used FROM channels") == [(leased,)]
     claim()

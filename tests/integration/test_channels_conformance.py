@@ -145,4 +145,5 @@ def test_a_receiver_that_hangs_is_given_up_in_time_by_every_type(certificate: tu
     for receiver, (attempt, seconds) in zip(receivers, found, strict=True):
         assert attempt.outcome is Outcome.UNKNOWN, (receiver.type_, attempt)
         assert "timeout" in attempt.error
-        assert SEND_DEADLINE_S - 2 < seconds < SEND_DEADLINE_S + 1, receiver.type_
+        # It would hang for three times as long.
+        assert SEND_DEADLINE_S - 2 < seconds < 2 * SEND_DEADLINE_S, receiver.type_

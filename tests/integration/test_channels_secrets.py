@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ __all__ = ["api_world"]
 
 #: What each receiver does with the message: one time it is taken, one time refused, one time broken off.
 TREATMENTS = (Behaviour.TAKES, Behaviour.REFUSES, Behaviour.RESETS)
+#: What is logged of them, after it is written down.
+TOLD = ("notification_sent", "notification_dead", "notification_failed")
 
 
 @dataclass
@@ -58,13 +61,17 @@ def life(api_world: Any, database_url: str, redis_url: str, tmp_path: Path) -> I
         notifiers = Notifiers(world, database_url, redis_url, tmp_path / "log")
         stack.callback(notifiers.close)
         notifiers.start(TOCSIN_LOG_LEVEL="debug")
-        wait_until(lambda: notifiers.logged("notifier_started"), 20, "the notifier")
+        ends = time.monotonic() + 110  # all of it together
+        wait_until(lambda: notifiers.logged("notifier_started"), ends - time.monotonic(), "the notifier")
         world.open()
         # Every row was attempted: sent, dead, or waiting for another try with its error.
         wait_until(
-            lambda: all(row[4] for row in world.ledger()) and len(world.ledger()) == len(ids), 40, "all attempts"
+            lambda: all(row[4] for row in world.ledger()) and len(world.ledger()) == len(ids),
+            ends - time.monotonic(),
+            "all attempts",
         )
-        wait_until(lambda: len(world.attempts()) >= len(ids), 40, "all settlements")
+        wait_until(lambda: len(world.attempts()) >= len(ids), ends - time.monotonic(), "all settlements")
+        wait_until(lambda: all(map(notifiers.logged, TOLD)), ends - time.monotonic(), "its lines")
         api_world.execute("UPDATE memberships SET org_id = %(new)s WHERE org_id = %(old)s AND user_id = %(user)s",
                           new=world.org_id, old=api_world.org_a, user=api_world.users["alice"])  # fmt: skip
         api_world.users["shop"] = world.org_id
@@ -102,7 +109,7 @@ def _listen(redis_url: str, commands: list[str]) -> redis.Redis:
             commands.extend(heard["command"] for heard in monitor.listen())
 
     threading.Thread(target=listen, daemon=True).start()
-    assert started.wait(5)
+    assert started.wait(30)
     return client
 
 

@@ -49,7 +49,7 @@ class Terminal:
 
     def until(self, text: str) -> None:
         """Read until it says this."""
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + 60
         while text not in self.shown:
             assert time.monotonic() < ends, f"{text!r} is not in {self.shown!r}"
             self._read()
@@ -62,10 +62,10 @@ class Terminal:
         while self._read():
             pass
         os.close(self._ours)
-        return self.process.wait(10)
+        return self.process.wait(60)
 
     def _read(self) -> bool:
-        if not select.select([self._ours], [], [], 20)[0]:
+        if not select.select([self._ours], [], [], 60)[0]:
             return False
         try:
             data = os.read(self._ours, 65_536)

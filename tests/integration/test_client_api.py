@@ -17,8 +17,11 @@ from tests.api_cast import MONITOR, PASSWORD, Person, World
 from tests.served import serving
 
 world = api_cast.world
+patient_queue = api_cast.patient_queue
 
-QUICK = Patience(tries=3, first_pause_s=0.01, longest_pause_s=0.02, within_s=5)
+pytestmark = pytest.mark.usefixtures("patient_queue")
+
+QUICK = Patience(tries=3, first_pause_s=0.01, longest_pause_s=0.02, within_s=60)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
 
@@ -185,11 +186,11 @@ def test_of_several_notifiers_one_pings_per_interval(world: World) -> None:
 
 def test_the_turn_ends_just_before_the_interval_does(world: World) -> None:
     _lead(world)
-    _dead_man(world, Watcher()).step()
+    _dead_man(world, Watcher(), interval_s=3600).step()
     ((left_s,),) = world.run(
         "SELECT extract(epoch FROM expires_at - clock_timestamp())::float FROM leases WHERE name = 'deadman'"
     )
-    assert 55 < left_s <= 58
+    assert 3_500 < left_s <= 3_598
 
 
 def test_while_something_is_stuck_nobody_pings_and_it_is_said_once(
@@ -231,18 +232,17 @@ def test_a_notifier_pings_while_all_is_well_stops_when_it_is_not_and_logs_no_url
     try:
         notifiers.start(TOCSIN_DEADMAN_URL=sink.url("/ping/s3cr3t?t=t0k3n"), TOCSIN_DEADMAN_INTERVAL="5")
         sink.default["/ping/s3cr3t?t=t0k3n"] = Answer()
-        assert sink.wait_for(lambda: len(sink.received) >= 2, 20)
-        first, second = (r.at for r in sink.received[:2])
-        assert 2 < second - first < 7
+        # Not one after the other: where we have stood still, the first two come at once, and not those that follow.
+        assert sink.wait_for(lambda: any(later.at - earlier.at > 2 for earlier, later in pairwise(list(sink.received))))
         assert all(not r.body for r in sink.received)
         _lead(world, seconds=-1)
-        assert sink.wait_for(lambda: bool(notifiers.logged("deadman_silent")), 10)
+        assert sink.wait_for(lambda: bool(notifiers.logged("deadman_silent")))
         pings = len(sink.received)
         threading.Event().wait(4)
         assert len(sink.received) == pings
         sink.default["/ping/s3cr3t?t=t0k3n"] = Answer(302, {"Location": sink.url("/elsewhere")})
         _lead(world)
-        assert sink.wait_for(lambda: len(notifiers.logged("deadman_silent")) == 2, 10)
+        assert sink.wait_for(lambda: len(notifiers.logged("deadman_silent")) == 2)
         assert [entry["outcome"] for entry in notifiers.logged("deadman_silent")] == ["withheld", "refused"]
         assert "/elsewhere" not in {r.path for r in sink.received}
         log = notifiers.log_path.read_text()

@@ -14,7 +14,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from common.clock import utc_now
-from common.domain.delivery import Attempt
+from common.domain.delivery import SEND_DEADLINE_S, Attempt
 from common.domain.errors import Contended, Unavailable
 from common.domain.incident import EventType, Status
 from common.store import bundles, notifications
@@ -49,6 +49,11 @@ def _forward(world: World) -> None:
     """Let every wait be over."""
     world.run("UPDATE channels SET retry_at = now() - interval '1 second' WHERE retry_at IS NOT NULL")
     world.run("UPDATE notifications SET next_attempt_at = now() - interval '1 second' WHERE status = 'pending'")
+
+
+def _hold_back(world: World) -> None:
+    """Let what waits for a channel that fails wait on, however long we stand still here."""
+    world.run("UPDATE channels SET retry_at = retry_at + interval '1 hour'")
 
 
 def _all_settled(world: World) -> bool:
@@ -91,9 +96,11 @@ def test_while_the_receiver_is_down_events_wait_and_then_arrive_in_order(world: 
     world.resolve(incident)
     world.relay_all()
     assert post.round() == 1
+    _hold_back(world)
     assert post.round() == 0
 
     sink.open()
+    _forward(world)
 
     assert post.until(lambda: _all_settled(world))
     assert [r.type for r in sink.received] == ["opened", "acknowledged", "resolved"]
@@ -217,6 +224,7 @@ def test_a_failing_channel_is_tried_with_one_notification_at_a_time_in_turn(
     world.relay_all()
     post.round()
     assert world.run("SELECT failures FROM channels") == [(1,)], "failures at the same time are one"
+    _hold_back(world)
     assert post.round() == 0, "held back"
     sink.received.clear()
 
@@ -226,9 +234,10 @@ def test_a_failing_channel_is_tried_with_one_notification_at_a_time_in_turn(
         assert post.round() == 1
 
     assert len({r.headers["webhook-id"] for r in sink.received}) == 4
-    failures, wait_s = world.run("SELECT failures, extract(epoch FROM retry_at - now())::float FROM channels")[0]
-    assert failures == 5
-    assert 14 < wait_s < 16
+    (standing,) = world.run(
+        "SELECT failures, extract(epoch FROM retry_at - (SELECT max(at) FROM delivery_attempts))::float FROM channels"
+    )
+    assert tuple(standing) == (5, 16)
 
 
 def test_a_failing_channel_is_tried_by_one_notifier_at_a_time(world: World, sink: Sink, post: Post) -> None:
@@ -254,7 +263,7 @@ def test_one_success_makes_everything_of_that_channel_due(world: World, sink: Si
     world.relay_all()
     post.round()
     wait_s = world.run("SELECT extract(epoch FROM retry_at - now())::float FROM channels")[0][0]
-    assert 890 < wait_s <= 900
+    assert 800 < wait_s <= 900
 
     del sink.default["/hook"]
     world.run("UPDATE channels SET retry_at = now() - interval '1 second'")
@@ -262,7 +271,7 @@ def test_one_success_makes_everything_of_that_channel_due(world: World, sink: Si
     assert post.round() == 1
 
     assert post.woken.is_set()
-    assert post.until(lambda: _all_settled(world), 5)
+    assert post.until(lambda: _all_settled(world))
 
 
 def test_after_a_day_a_notification_is_given_up_and_its_resolve_goes_only_where_it_may_have_arrived(
@@ -296,7 +305,7 @@ def test_two_deliverers_side_by_side_send_nothing_twice(world: World, sink: Sink
         world.resolve(incident)
     world.relay_all()
     with posting(world) as other:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not _all_settled(world) and time.monotonic() < deadline:
             post.start()
             other.start()
@@ -318,13 +327,13 @@ def test_two_deliverers_side_by_side_send_nothing_twice(world: World, sink: Sink
 def test_a_receiver_that_hangs_holds_up_only_itself(world: World, sink: Sink) -> None:
     world.channel(sink.url("/hangs"))
     world.channel(sink.url("/quick"))
-    sink.default["/hangs"] = Answer(wait_s=3.0)
+    sink.default["/hangs"] = Answer(wait_s=90)
     world.open(40)
     world.relay_all()
     with posting(world, max_sends=20) as post:
-        started = time.monotonic()
-        assert post.until(lambda: len(sink.accepted("/quick")) == 40, 2.5)
-        assert time.monotonic() - started < 2.5
+        # Whoever waited for one that hangs would go on when that is given up.
+        assert post.until(lambda: len(sink.accepted("/quick")) == 40, SEND_DEADLINE_S - 2)
+        sink._call(sink._cancel_all())  # and now it hangs up
         post.settle()
 
 

@@ -346,7 +346,7 @@ def test_what_waits_at_a_channel_that_fails_for_five_minutes_is_told_to_its_fall
     world.change(first, EventType.ACKNOWLEDGED, Status.ACKNOWLEDGED)
     world.relay_all()
     post.round()
-    assert _give(world, 4.9) == 0
+    assert _give(world, 4.0) == 0
     assert _give(world, 5.1) == 3, "two beginnings, and what has followed"
     assert _give(world, 60) == 0, "once"
     for _ in range(3):

@@ -316,7 +316,7 @@ def test_a_failing_channel_is_tried_with_one_group_at_a_time_in_turn_and_then_ge
 
     del sink.default["/hook"]
     forward(world)
-    assert post.until(lambda: not world.run("SELECT 1 FROM notifications WHERE status = 'pending'"), 5)
+    assert post.until(lambda: not world.run("SELECT 1 FROM notifications WHERE status = 'pending'"))
     assert len(sink.accepted()) == 3
 
 

@@ -51,7 +51,7 @@ def test_a_message_is_held_until_its_results_are_committed(
         time.sleep(1.0)  # far longer than the acknowledgement of a check that is over
         assert queue.held() == 1
         lock.rollback()
-        wait_until(lambda: not queue.held(), 15)
+        wait_until(lambda: not queue.held(), 60)
         assert seed.count("results") == 1
 
 
@@ -116,7 +116,7 @@ def test_what_somebody_is_claiming_right_now_is_left_to_him(databases: Databases
             assert len(claim(connection, ids)) == 5
             rival = pool.submit(claim_too)
             time.sleep(0.3)  # it has read the ledger before we commit
-        assert rival.result(10) == []
+        assert rival.result(60) == []
 
 
 def test_what_the_database_refuses_is_told_without_its_values(databases: Databases) -> None:

@@ -124,7 +124,7 @@ def test_pings_are_listed_with_durations_newest_first_and_bounded(world: World, 
     log, success, start = world.bob.get(path).get_json()["data"]
     assert (log["kind"], log["body"], log["n"]) == ("log", "note", 3)
     assert (success["kind"], success["rid"], success["body"]) == ("success", rid, "made 3 copies")
-    assert 0 <= success["duration_ms"] < 10_000
+    assert 0 <= success["duration_ms"] < 60_000
     assert (start["kind"], start["duration_ms"], start["source"]) == ("start", None, "127.0.0.0/24")
     for _ in range(110):
         ping(world, monitor)
@@ -174,7 +174,7 @@ def test_two_judges_at_once_judge_a_deadline_once(world: World, judges: Judges, 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     pool.dispose()
     assert incidents(world) == [("open", "heartbeat_missed")] * 20
     assert world.rows("SELECT count(*) AS n FROM outbox") == [{"n": 20}]
@@ -268,8 +268,8 @@ def test_a_spell_without_an_api_is_written_down_and_excuses(world: World, judges
     from common.store import heartbeats_intake
 
     with world.databases.worker.begin() as connection:
-        assert heartbeats_intake.hear(connection, patience_ms=2_000)
-        assert not heartbeats_intake.hear(connection, patience_ms=2_000)
+        assert heartbeats_intake.hear(connection, patience_ms=60_000)
+        assert not heartbeats_intake.hear(connection, patience_ms=60_000)
     spell = world.rows("SELECT until_at - from_at > interval '59 minutes' AS long FROM deaf_spells")
     assert spell == [{"long": True}]
     world.execute("UPDATE heartbeats SET look_at = now()")

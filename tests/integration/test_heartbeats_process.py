@@ -44,18 +44,21 @@ class Heard:
 
     def api(self) -> RoleProcess:
         process = self.roles.start("api", TOCSIN_PORT=str(self.port), TOCSIN_JWT_KEY="k" * 40)
-        wait_until(lambda: self.ping(UUID(int=0)) == 404, 15, "the API")
+        wait_until(lambda: self.ping(UUID(int=0)) == 404, 60, "the API")
         return process
 
     def ping(self, token: UUID | None = None) -> int:
         """The answer's status, 0 without one."""
         try:
-            return requests.get(f"http://127.0.0.1:{self.port}/ping/{token or self.token}", timeout=5).status_code
+            return requests.get(f"http://127.0.0.1:{self.port}/ping/{token or self.token}", timeout=30).status_code
         except requests.RequestException:
             return 0
 
-    def health(self) -> int:
-        return int(self.seed.run("SELECT health FROM monitor_states")[0][0])
+    def was_up(self) -> bool:
+        return self.seed.run("SELECT 1 FROM health_changes WHERE health = 1") != []
+
+    def incidents(self) -> int:
+        return self.seed.count("incidents")
 
     def stored(self) -> int:
         return int(self.seed.run("SELECT pings FROM heartbeats")[0][0])
@@ -74,14 +77,19 @@ def test_a_silence_is_told_by_webhook_and_so_is_the_next_ping(heard: Heard) -> N
     heard.api()
     heard.roles.worker()
     heard.roles.start("notifier").wait_for("notifier_started")
+    pinged_s = time.monotonic()
     assert heard.ping() == 200
-    wait_until(lambda: heard.health() == 1, 5, "up")
+    wait_until(heard.was_up, 30, "up")
     # 2 s of period, 3 s of grace, 1 s of margin.
-    assert wait_until(heard.told("incident.opened"), 12, "the webhook of the miss") > 3
+    wait_until(heard.told("incident.opened"), 30, "the webhook of the miss")
+    assert time.monotonic() - pinged_s >= 5
     assert heard.seed.run("SELECT cause ->> 'reason' FROM incidents") == [("heartbeat_missed",)]
+    (again,) = heard.seed.run("SELECT clock_timestamp()")
     assert heard.ping() == 200
-    wait_until(heard.told("incident.resolved"), 5, "the webhook of the recovery")
-    assert heard.seed.run("SELECT count(*), min(status) FROM incidents") == [(1, "resolved")]
+    wait_until(heard.told("incident.resolved"), 30, "the webhook of the recovery")
+    # Of this silence alone: with as long a pause of this machine, another follows.
+    of_the_first = "SELECT count(*), min(status) FROM incidents WHERE opened_at < %s"
+    assert heard.seed.run(of_the_first, *again) == [(1, "resolved")]
 
 
 def test_no_taken_ping_is_lost_and_nothing_is_down_whatever_is_killed(heard: Heard) -> None:
@@ -97,23 +105,23 @@ def test_no_taken_ping_is_lost_and_nothing_is_down_whatever_is_killed(heard: Hea
     threads = [threading.Thread(target=beat, args=(place,)) for place in range(2)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: heard.health() == 1, 10, "up")
+    wait_until(heard.was_up, 30, "up")
     for _ in range(2):
         time.sleep(0.5)
         workers.pop(0).kill()
         workers.append(heard.roles.worker())
     api.kill()
     time.sleep(7)  # longer than period and grace: nobody hears
-    assert heard.seed.run("SELECT count(*) FROM incidents") == [(0,)]
+    assert heard.incidents() == 0
     heard.api()
     time.sleep(1)
+    wait_until(lambda: heard.seed.count("deaf_spells") >= 1, 30, "the deaf spell")
+    wait_until(lambda: heard.seed.run("SELECT 1 FROM results WHERE verdict::text = '0'"), 30, "the doubt")
+    assert heard.incidents() == 0
     stop.set()
     for thread in threads:
-        thread.join(10)
-    wait_until(lambda: not heard.seed.run("SELECT 1 FROM ping_inbox"), 5, "the inbox")
+        thread.join(60)
+    wait_until(lambda: not heard.seed.run("SELECT 1 FROM ping_inbox"), 30, "the inbox")
     assert heard.stored() >= sum(taken) > 50
-    assert heard.seed.run("SELECT count(*) FROM deaf_spells")[0][0] >= 1
-    assert heard.seed.run("SELECT count(*) FROM incidents") == [(0,)]
-    assert heard.seed.run("SELECT verdict::text FROM results WHERE verdict::text = '0'")
     # Now it is really silent.
-    wait_until(lambda: heard.seed.run("SELECT 1 FROM incidents"), 15, "the incident")
+    wait_until(lambda: heard.incidents() == 1, 60, "the incident")

@@ -89,13 +89,13 @@ def test_what_comes_while_the_inbox_is_being_read_is_not_missed(
     monitor = make(world.alice)
     ping(world, monitor)
     judges.run()
-    earlier(world, monitor, 69.5)  # the deadline is in half a second
+    earlier(world, monitor, 67.5)  # the deadline is in two and a half seconds
     read = heartbeats.inbox
 
     def slowly(*args: Any, **kwargs: Any) -> heartbeats.Inbox:
         found = read(*args, **kwargs)
         assert ping(world, monitor).status_code == 200
-        time.sleep(2.0)
+        time.sleep(3.0)
         hearing(world)
         return found
 
@@ -157,8 +157,11 @@ def test_an_api_that_dies_again_and_again_makes_one_spell(
     )  # fmt: skip
     world.execute("UPDATE hearing SET until = now() - %(s)s * interval '1 s'", s=silent_s)
     with world.databases.worker.begin() as connection:
-        assert heartbeats_intake.hear(connection, patience_ms=2_000) is (silent_s > 2)
-    assert spells(world) == expected
+        assert heartbeats_intake.hear(connection, patience_ms=15_000) is (silent_s > 15)
+    # Whatever this machine does between the one and the other: a pause, and no other spells.
+    assert [moment for spell in spells(world) for moment in spell] == pytest.approx(
+        [moment for spell in expected for moment in spell], abs=12
+    )
 
 
 def test_the_inbox_is_read_by_the_index_of_monitors_whatever_lies_in_it(world: World) -> None:

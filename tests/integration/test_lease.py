@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -16,25 +15,46 @@ from common.store.engine import Database, DatabaseRole
 from scheduler.lease import NAME, Lease, LeaseTimes
 from tests.conftest import Databases
 
-TIMES = LeaseTimes(ttl_s=0.6, deadline_s=0.3, retry_s=0.05)
+#: Nothing expires by itself: time passes when a test says so, however long this machine stands still.
+TIMES = LeaseTimes(ttl_s=600, deadline_s=300, retry_s=50)
 
 
 class Clock:
-    """A monotonic clock that may be stopped and moved, as a frozen process would see it."""
+    """A monotonic clock that a test moves."""
 
     def __init__(self) -> None:
-        self.shift_s = 0.0
+        self.now_s = 1_000.0
 
     def __call__(self) -> float:
-        return time.monotonic() + self.shift_s
+        return self.now_s
 
 
 @pytest.fixture
-def make_lease(databases: Databases) -> Callable[..., Lease]:
-    def make(holder: str, monotonic: Callable[[], float] = time.monotonic, database: Database | None = None) -> Lease:
+def clock() -> Clock:
+    """The clock of every candidate."""
+    return Clock()
+
+
+@pytest.fixture
+def make_lease(databases: Databases, clock: Clock) -> Callable[..., Lease]:
+    def make(holder: str, monotonic: Callable[[], float] = clock, database: Database | None = None) -> Lease:
         return Lease(database or databases.worker, DatabaseClock(), holder, monotonic=monotonic, times=TIMES)
 
     return make
+
+
+@pytest.fixture
+def passes(databases: Databases, clock: Clock) -> Callable[[float], None]:
+    """So many seconds go by, for the lease in the database as for those who ask for it."""
+
+    def go_by(seconds: float) -> None:
+        clock.now_s += seconds
+        with databases.owner.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE leases SET expires_at = expires_at - %(s)s * interval '1 second'", {"s": seconds}
+            )
+
+    return go_by
 
 
 @pytest.fixture
@@ -86,25 +106,27 @@ def test_many_that_ask_at_the_same_moment_get_one_leader(make_lease: Callable[..
     assert sum(lease.held() is not None for lease in candidates) == 1
 
 
-def test_a_renewed_lease_is_never_taken(alice: Lease, bob: Lease) -> None:
+def test_a_renewed_lease_is_never_taken(alice: Lease, bob: Lease, passes: Callable[[float], None]) -> None:
     alice.step()
-    until = time.monotonic() + 3 * TIMES.ttl_s
-    while time.monotonic() < until:
+    for _ in range(int(3 * TIMES.ttl_s / TIMES.retry_s)):
+        passes(TIMES.retry_s)
         alice.step()
         bob.step()
         assert alice.held() is not None and bob.held() is None
-        time.sleep(TIMES.retry_s)
 
 
 def test_an_expired_lease_is_taken_over_with_the_next_epoch_and_where_the_last_one_stopped(
-    alice: Lease, bob: Lease, databases: Databases
+    alice: Lease, bob: Lease, databases: Databases, passes: Callable[[float], None]
 ) -> None:
     alice.step()
     first = alice.held()
     assert first is not None
     alice.dispatched(first.since_ms + 12_345)
     alice.step()
-    time.sleep(TIMES.ttl_s + 0.05)
+    passes(TIMES.ttl_s / 2)
+    bob.step()
+    assert bob.held() is None
+    passes(TIMES.ttl_s / 2 + 0.1)
 
     bob.step()
     term = bob.held()
@@ -114,14 +136,13 @@ def test_an_expired_lease_is_taken_over_with_the_next_epoch_and_where_the_last_o
 
 
 def test_a_holder_that_was_frozen_knows_at_once_and_finds_its_lease_lost(
-    make_lease: Callable[..., Lease], bob: Lease, databases: Databases
+    make_lease: Callable[..., Lease], bob: Lease, databases: Databases, passes: Callable[[float], None]
 ) -> None:
-    clock = Clock()
-    sleeper = make_lease("sleeper", clock)
+    sleeper = make_lease("sleeper")
     sleeper.step()
     assert sleeper.held() is not None
 
-    time.sleep(TIMES.ttl_s + 0.05)
+    passes(TIMES.ttl_s + 0.1)
     bob.step()
     assert sleeper.held() is None  # before it has asked anybody
     sleeper.step()
@@ -134,12 +155,10 @@ def test_a_holder_that_was_frozen_knows_at_once_and_finds_its_lease_lost(
 
 
 def test_nobody_leads_past_the_deadline_without_a_renewal_although_the_lease_still_holds(
-    make_lease: Callable[..., Lease], bob: Lease
+    alice: Lease, bob: Lease, passes: Callable[[float], None]
 ) -> None:
-    clock = Clock()
-    alice = make_lease("alice", clock)
     alice.step()
-    clock.shift_s += TIMES.deadline_s
+    passes(TIMES.deadline_s)
     assert alice.held() is None
     bob.step()
     assert bob.held() is None  # it waits for the lease itself: never two
@@ -153,15 +172,13 @@ def test_the_deadline_counts_from_before_the_renewal_was_sent(make_lease: Callab
 
 
 def test_who_stopped_and_was_not_replaced_goes_on_in_the_same_epoch_from_where_it_stopped(
-    make_lease: Callable[..., Lease],
+    alice: Lease, passes: Callable[[float], None]
 ) -> None:
-    clock = Clock()
-    alice = make_lease("alice", clock)
     alice.step()
     first = alice.held()
     assert first is not None
     alice.dispatched(first.since_ms + 60_000)
-    clock.shift_s += TIMES.deadline_s + 0.1
+    passes(TIMES.deadline_s + 0.1)
     assert alice.held() is None
 
     alice.step()
@@ -221,14 +238,12 @@ def nowhere() -> Iterator[Database]:
 
 
 def test_without_a_database_leadership_ends_by_itself(
-    make_lease: Callable[..., Lease], nowhere: Database, monkeypatch: pytest.MonkeyPatch
+    alice: Lease, nowhere: Database, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    clock = Clock()
-    alice = make_lease("alice", clock)
     alice.step()
     monkeypatch.setattr(alice, "_database", nowhere)
     with pytest.raises(Unavailable):
         alice.step()
     assert alice.held() is not None  # the last renewal still counts
-    clock.shift_s += TIMES.deadline_s
+    clock.now_s += TIMES.deadline_s
     assert alice.held() is None

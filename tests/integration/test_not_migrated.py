@@ -116,11 +116,11 @@ def test_each_role_says_it_once_and_works_as_soon_as_somebody_migrates(
             assert line.startswith(f"database_not_migrated: The database {what}"), name
             assert line.endswith("run `tocsin migrate`.")
 
-        ready = requests.get(f"{base}/readyz", timeout=5)
+        ready = requests.get(f"{base}/readyz", timeout=60)
         assert (ready.status_code, ready.json()["checks"]["postgres"]) == (503, "migrations pending")
-        assert requests.get(f"{base}/livez", timeout=5).status_code == 200
+        assert requests.get(f"{base}/livez", timeout=60).status_code == 200
         login = {"email": "a@example.com", "password": "x"}
-        refused = requests.post(f"{base}/v1/auth/login", json=login, timeout=5)
+        refused = requests.post(f"{base}/v1/auth/login", json=login, timeout=60)
         if not revision:
             assert (refused.status_code, refused.json()["code"]) == (503, "NOT_MIGRATED")
             assert "tocsin migrate" in refused.json()["message"]
@@ -131,7 +131,7 @@ def test_each_role_says_it_once_and_works_as_soon_as_somebody_migrates(
         for name in ("scheduler", "worker", "notifier"):
             started[name].wait_for(f"{name}_started")
         started["api"].wait_for("loop_recovered")
-        wait_until(lambda: requests.get(f"{base}/readyz", timeout=5).status_code == 200, 5, "the API being ready")
-        assert requests.post(f"{base}/v1/auth/login", json=login, timeout=5).status_code == 401
+        wait_until(lambda: requests.get(f"{base}/readyz", timeout=60).status_code == 200, 60, "the API being ready")
+        assert requests.post(f"{base}/v1/auth/login", json=login, timeout=60).status_code == 401
         started["scheduler"].wait_for("leading")
         assert [len(told(process)) for process in started.values()] == [1, 1, 1, 1]

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def run(arguments: list[str], data_dir: Path, database_url: str = "") -> subprocess.CompletedProcess[str]:
     env = {"PATH": "/usr/bin:/bin", "TOCSIN_DATA_DIR": str(data_dir), "DATABASE_URL": database_url}
     command = [sys.executable, "-m", "common.cli", "platform-key", *arguments]
-    return subprocess.run(command, env=env, cwd=ROOT, text=True, capture_output=True, timeout=60, check=False)
+    return subprocess.run(command, env=env, cwd=ROOT, text=True, capture_output=True, timeout=100, check=False)
 
 
 def test_a_key_is_made_listed_and_revoked(world: World, database_url: str, tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ from tests.probing import (
 from tests.targets import Authority, deaf_port, free_port, make_authority
 from worker.probes.registry import PROBES
 
+#: Far more than a busy machine adds to a deadline of half a second, far less than what never ends.
+LATE_S = 20.0
+
 every_stream = pytest.mark.parametrize("type_", sorted(STREAMS))
 #: Those that name a host to connect to.
 every_host = pytest.mark.parametrize("type_", [*sorted(STREAMS), "icmp"])
@@ -114,10 +117,10 @@ def test_silence_ends_at_the_monitors_timeout_and_at_the_batchs_deadline(type_: 
     async def main() -> None:
         with deaf_port() as port:
             async with context() as ctx:
-                for timeout_s, deadline_s in ((0.3, 5.0), (5.0, 0.3)):
+                for timeout_s, deadline_s in ((0.3, 60.0), (60.0, 0.3)):
                     started = time.perf_counter()
                     found = await look(config(type_, "127.0.0.1", port, timeout_s=timeout_s), ctx, deadline_s)
-                    assert 0.28 < time.perf_counter() - started < 0.5
+                    assert 0.28 < time.perf_counter() - started < LATE_S
                     assert (found.verdict, found.reason) == (Verdict.DOWN, Reason.CONNECT_TIMEOUT)
                     assert found.message == f"no connection to 127.0.0.1:{port} within 0.3 s"
                     assert found.phases.connect_ms == NOT_REACHED
@@ -150,20 +153,22 @@ MISBEHAVIOUR: list[tuple[str, Handler, dict[str, set[Reason]], set[Reason]]] = [
 def test_a_server_that_misbehaves_gets_its_reason_in_time_and_leaves_nothing(
     type_: str, handler: Handler, by_type: dict[str, set[Reason]], others: set[Reason]
 ) -> None:
+    timeout_s = 0.4 if handler is mute else 5.0  # all others are found out long before, on whatever machine
+
     async def main() -> None:
         async with peer(handler) as target, context() as ctx:
             await look(config(type_, "127.0.0.1", target.port, timeout_s=0.4), ctx)  # contexts, handles, look-ups
             tracemalloc.start()
             async with leaving_nothing():
                 started = time.perf_counter()
-                found = await look(config(type_, "127.0.0.1", target.port, timeout_s=0.4), ctx)
-                assert time.perf_counter() - started < 0.6
+                found = await look(config(type_, "127.0.0.1", target.port, timeout_s=timeout_s), ctx)
+                assert time.perf_counter() - started < LATE_S
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             assert (found.verdict, found.reason) in {(Verdict.DOWN, reason) for reason in by_type.get(type_, others)}
             assert "127.0.0.1" in found.message
             assert len(found.message) < 400
-            assert found.phases.total_ms < 600
+            assert found.phases.total_ms < LATE_S * 1000
             assert peak < 4_000_000, f"{peak} bytes"
 
     run(main())
@@ -189,7 +194,7 @@ def test_a_slow_drip_ends_at_the_deadline(type_: str) -> None:
             async with leaving_nothing():
                 started = time.perf_counter()
                 found = await look(config(type_, "127.0.0.1", target.port, timeout_s=0.5), ctx)
-                assert 0.45 < time.perf_counter() - started < 0.7
+                assert 0.45 < time.perf_counter() - started < LATE_S
             assert (found.verdict, found.reason) == (Verdict.DOWN, Reason.TIMEOUT)
             assert "within 0.5 s" in found.message
 
@@ -222,10 +227,11 @@ DNS = [("missing.test", Reason.DNS_NOT_FOUND), ("mute.test", Reason.DNS_TIMEOUT)
 def test_a_name_that_does_not_resolve_is_down_with_a_reason_of_its_own(type_: str, host: str, reason: Reason) -> None:
     async def main() -> None:
         async with context() as ctx:
-            found = await look(config(type_, host, 80, timeout_s=0.5), ctx)
+            timeout_s = 0.5 if reason is Reason.DNS_TIMEOUT else 5.0
+            found = await look(config(type_, host, 80, timeout_s=timeout_s), ctx)
             assert (found.verdict, found.reason) == (Verdict.DOWN, reason)
             assert host in found.message
-            assert found.phases.total_ms < 700
+            assert found.phases.total_ms < LATE_S * 1000
 
     run(main())
 

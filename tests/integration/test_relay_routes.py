@@ -426,7 +426,7 @@ def test_a_change_of_routes_waits_for_the_relay_which_goes_by_the_old_ones_whole
             time.sleep(0.3)
             assert not changed.done()
             relay(connection, taken, books, world.time(0))
-        changed.result(10)
+        changed.result(60)
     assert world.outcome("opened", first) == {old: PENDING}
     world.relay_at()
     assert world.outcome("opened", second) == {new: PENDING}

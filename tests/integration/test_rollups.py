@@ -174,10 +174,11 @@ def test_rolling_again_changes_nothing_and_nothing_is_rolled_twice(past: Past) -
 
 
 def test_a_bucket_is_not_made_before_its_results_can_be_there(past: Past) -> None:
+    before_ms = past.seed.now_ms()
     made = past.roll_all()
     last = max(piece.at_ms for piece in made if piece.level is Level.FINE)
-    now_ms = int(past.seed.run("SELECT extract(epoch FROM clock_timestamp()) * 1000")[0][0])
-    assert last + FINE + rollups.GRACE_MS <= now_ms < last + 2 * FINE + rollups.GRACE_MS
+    assert last + FINE + rollups.GRACE_MS <= past.seed.now_ms()
+    assert before_ms < last + 2 * FINE + rollups.GRACE_MS
 
 
 def test_a_result_that_comes_after_its_bucket_was_made_is_found_and_taken_in(past: Past) -> None:
@@ -224,7 +225,7 @@ def test_a_roller_that_dies_anywhere_leaves_its_bucket_whole_or_unmade(past: Pas
     killer = threading.Thread(target=kill)
     killer.start()
     deadline = time.monotonic() + 4
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline or (killed <= 5 and time.monotonic() < deadline + 60):
         try:
             past.roll()
         except Exception:
@@ -247,12 +248,19 @@ def test_a_scheduler_killed_in_the_middle_is_made_up_for_by_the_next(past: Past,
     for number in numbers:
         past.results(number, past.every_minute())
     count = "SELECT count(*) FROM rollup_marks WHERE level = 0"
+    # So slowly that it is not done before we have looked and killed it, whatever this machine does meanwhile.
+    past.seed.run(
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(0.03); RETURN NEW; END $$"
+    )
+    past.seed.run("CREATE TRIGGER slowly BEFORE INSERT ON rollup_marks FOR EACH ROW EXECUTE FUNCTION slowly()")
     with Roles(past.seed.database_url, redis_url) as roles:
         for more in (20, 60):  # in the middle of its catching up, twice
             scheduler = roles.start("scheduler")
-            wait_until(lambda enough=more: past.seed.run(count)[0][0] > enough, 20, "a part of the buckets")
+            wait_until(lambda enough=more: past.seed.run(count)[0][0] > enough, 60, "a part of the buckets")
             scheduler.kill()
         assert past.seed.run(count)[0][0] < 288, "it was done before it was killed"
+        past.seed.run("DROP TRIGGER slowly ON rollup_marks")
         roles.start("scheduler")
         near = "fine_to + interval '7 minutes' > now() AND hours_to + interval '1 hour' > fine_to"
         last = f"SELECT {near} FROM rollup_progress"
@@ -268,10 +276,9 @@ def test_a_scheduler_killed_in_the_middle_is_made_up_for_by_the_next(past: Past,
 def test_one_process_at_a_time_makes_rollups_and_the_other_does_not_wait(past: Past) -> None:
     with past.databases.worker.begin() as first:
         assert rollups.step(first) is not None
-        started = time.monotonic()
+        # Who waited would wait for us, and be told that it took too long.
         with past.databases.worker.begin() as second:
             assert rollups.step(second) is None
-        assert time.monotonic() - started < 1
 
 
 def test_the_roller_catches_up_piece_by_piece_and_then_rests(past: Past) -> None:

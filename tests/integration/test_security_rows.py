@@ -76,7 +76,7 @@ def test_no_text_in_a_query_or_path_is_more_than_a_text(world: World) -> None:
             for answer in answers:
                 assert answer.status_code < 500, (path, text, answer.text)
                 assert theirs["id"] not in answer.text, (path, text)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 100  # a text that sleeps sleeps for five seconds, in hundreds of places
     assert {table: world.rows(f"SELECT count(*) AS n FROM {table}") for table in tables} == before
 
 
@@ -132,16 +132,20 @@ def test_a_pickle_in_queue_or_cache_is_never_loaded(
         _push_probe(queue, evil)
         now = seed.now_ms()
         queue.push([scheduled(up, now)])
-        wait_until(lambda: seed.count("results") == 1, 10)
-        wait_until(lambda: all(queue.set_aside(lane) == 1 for lane in Lane), 10)
+        wait_until(lambda: seed.count("results") == 1, 60)
+        wait_until(lambda: all(queue.set_aside(lane) == 1 for lane in Lane), 60)
         assert worker.alive
     incident = world.open_incident(world.alice.make_monitor())
     path = f"/v1/incidents/{incident}"
     title = world.alice.get(path).get_json()["title"]
     client = redis.Redis.from_url(redis_url)
-    cached = [key for key in client.scan_iter() if incident.encode() in key]
-    assert cached
-    for key in cached:
+
+    def cached() -> list[bytes]:
+        world.alice.get(path)  # a Redis that is slow for a moment is left alone for five seconds
+        return [key for key in client.scan_iter() if incident.encode() in key]
+
+    wait_until(cached, 60)
+    for key in cached():
         client.set(key, evil)
     assert world.alice.get(path).get_json()["title"] == title
     assert not loaded.exists()
@@ -155,7 +159,9 @@ def _push_probe(queue: Queue, body: bytes) -> None:
     queue.redis.rpush(name, message_id)
 
 
-def test_a_user_of_redis_needs_no_right_beyond_our_keys(world: World, database_url: str, redis_url: str) -> None:
+def test_a_user_of_redis_needs_no_right_beyond_our_keys(
+    world: World, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One dangerous command, KEYS, is Dramatiq's; CONFIG, FLUSHALL and everybody else's keys are out of reach."""
     with _least_rights(redis_url) as (limited, denied), Sink() as target:
         assert world.services.settings.encryption_keys is not None
@@ -164,6 +170,7 @@ def test_a_user_of_redis_needs_no_right_beyond_our_keys(world: World, database_u
             update={"encryption_keys": world.services.settings.encryption_keys}
         )
         services = open_services(settings)
+        monkeypatch.setattr(services.probes, "_begin_within_s", 60.0)
         alice = Person(create_app(services).test_client())
         alice.headers = world.alice.headers
         with Roles(database_url, limited, TOCSIN_ENCRYPTION_KEYS=keys) as roles:
@@ -173,7 +180,7 @@ def test_a_user_of_redis_needs_no_right_beyond_our_keys(world: World, database_u
             monitor = alice.make_monitor(target=target.url("/up"), interval_seconds=1)
             path = f"/v1/monitors/{monitor['id']}"
             assert alice.post(f"{path}/check").status_code == 202, denied()
-            wait_until(lambda: len(alice.get(f"{path}/results").get_json()["data"]) >= 2, 20)
+            wait_until(lambda: len(alice.get(f"{path}/results").get_json()["data"]) >= 2, 60)
             probed = alice.post("/v1/probes", json={"type": "http", "target": target.url("/up")})
             assert (probed.status_code, probed.get_json().get("verdict")) == (200, "up"), probed.text
             incident = world.open_incident(monitor)
@@ -282,7 +289,7 @@ def test_a_roles_own_metrics_are_served_where_the_operator_says(database_url: st
     port = free_port()
     with Roles(database_url, redis_url, TOCSIN_METRICS_PORT=str(port)) as roles:
         roles.start("scheduler").wait_for("scheduler_started")
-        assert "tocsin_" in requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+        assert "tocsin_" in requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
         for address in _others():
             with pytest.raises(OSError), socket.create_connection((address, port), timeout=2):
                 pass

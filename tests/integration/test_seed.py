@@ -33,7 +33,7 @@ def run(
         assert settings.encryption_keys is not None
         env["TOCSIN_ENCRYPTION_KEYS"] = settings.encryption_keys.get_secret_value()
     command = [sys.executable, "-m", "common.cli", "seed", *arguments]
-    return subprocess.run(command, env=env, cwd=ROOT, text=True, capture_output=True, timeout=60, check=False)
+    return subprocess.run(command, env=env, cwd=ROOT, text=True, capture_output=True, timeout=100, check=False)
 
 
 def count(world: World, table: str) -> int:

@@ -29,6 +29,9 @@ NOT_ANNOUNCED = ("suppressed", "not_announced")
 
 ALL = ("source", "=", "test")
 
+#: How many wait for a lock of these kinds.
+_WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = ANY(%(on)s)"
+
 
 @pytest.fixture
 def world(databases: Databases) -> RoutingWorld:
@@ -251,13 +254,13 @@ def test_a_running_notifier_announces_it(
         incident = world.happen()
         try:
             notifiers.start(TOCSIN_EGRESS="internal")
-            wait_until(lambda: bool(world.rows()), 30)
+            wait_until(lambda: bool(world.rows()), 60)
             world.change(incident, EventType.ACKNOWLEDGED, Status.ACKNOWLEDGED)
-            wait_until(lambda: world.outcome("acknowledged") != {}, 15)
+            wait_until(lambda: world.outcome("acknowledged") != {}, 60)
             assert not sink.received
             world.change_rules("UPDATE silences SET ends_at = now() WHERE id = %(id)s", id=silence)
-            assert sink.wait_for(lambda: len(sink.received) == 2, 15)
-            wait_until(lambda: [row[2] for row in world.rows()] == ["sent", "sent"], 15)
+            assert sink.wait_for(lambda: len(sink.received) == 2)
+            wait_until(lambda: [row[2] for row in world.rows()] == ["sent", "sent"], 60)
             types = [received.json["type"] for received in sink.received]
             assert types == ["incident.opened", "incident.acknowledged"]
         finally:
@@ -281,7 +284,7 @@ def test_it_ends_while_a_relay_writes_what_it_holds_back(world: RoutingWorld) ->
             ending = pool.submit(world.end_silences_at, 10)
             time.sleep(0.3)
             assert not ending.done()  # it waits for the organization
-        assert len(ending.result(10)) == 1
+        assert len(ending.result(60)) == 1
     assert world.outcome("opened") == {channel: PENDING}
     assert world.settled(silence)
 
@@ -381,17 +384,20 @@ def test_an_incident_is_resolved_while_the_silence_ends(world: RoutingWorld) -> 
     with world.owner.begin() as look:
         look.exec_driver_sql(
             "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$"
+            " $$ BEGIN PERFORM pg_advisory_xact_lock(11); RETURN NEW; END $$"
         )
         look.exec_driver_sql("CREATE TRIGGER slowly BEFORE UPDATE ON silences FOR EACH ROW EXECUTE FUNCTION slowly()")
-    with ThreadPoolExecutor(1) as pool:
-        ending = pool.submit(world.end_silences_at, 10)
-        time.sleep(0.25)
-        assert not ending.done()  # the announcement is written, the end is not committed
-        began = time.monotonic()
-        world.resolve(incident)
-        assert time.monotonic() - began > 0.1  # it waited for the end of the silence
-        assert len(ending.result(5)) == 1
+    with ThreadPoolExecutor(2) as pool:
+        with world.owner.begin() as holder:
+            holder.exec_driver_sql("SELECT pg_advisory_xact_lock(11)")
+            ending = pool.submit(world.end_silences_at, 10)
+            # The announcement is written, the end is not committed.
+            wait_until(lambda: world.run(_WAITS, on=["advisory"]) == [(1,)], 60, "the end under way")
+            resolving = pool.submit(world.resolve, incident)
+            wait_until(lambda: world.run(_WAITS, on=["transactionid", "tuple"]) == [(1,)], 60, "it to wait for the end")
+            assert not ending.done() and not resolving.done()
+        assert len(ending.result(60)) == 1
+        resolving.result(60)
     world.relay_at(11)
     assert [row[0::2] + row[3:] for row in world.rows(incident)] == [("opened", *PENDING), ("resolved", *PENDING)]
     assert world.outcome("opened") == {channel: PENDING}
@@ -433,10 +439,16 @@ def test_many_ends_relays_and_changes_at_once_lose_nothing(world: RoutingWorld) 
         if n % 3 == 2:
             world.resolve(opened[-2])
         time.sleep(0.005)
-    time.sleep(0.5)
+    time.sleep(0.1)
+
+    def all_done() -> bool:
+        waits = "SELECT count(*) FROM silences WHERE settled_at IS NULL", "SELECT count(*) FROM outbox"
+        return problems != [] or [world.run(sql) for sql in waits] == [[(0,)], [(0,)]]
+
+    wait_until(all_done, 60, "the end of all of them")
     stop.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert problems == []
     assert world.run("SELECT count(*) FROM silences WHERE settled_at IS NULL") == [(0,)]
     assert world.run("SELECT count(*) FROM outbox") == [(0,)]

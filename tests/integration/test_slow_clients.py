@@ -6,8 +6,8 @@ import json
 import resource
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 import pytest
 import requests
@@ -18,7 +18,10 @@ from common.embedded import EmbeddedUrls
 from tests.integration.test_api_process import environment, free_port, serving
 
 THREADS = 2
-REQUEST_S = 3
+#: A client that holds a thread would hold it for so long, one that says nothing at all for ten seconds.
+REQUEST_S = 60
+#: So much longer than it takes that a machine with other things to do does not fail us.
+AT_ONCE_S = 8
 LOGIN = b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -34,27 +37,41 @@ class Crowd:
         client = self._stack.enter_context(socket.socket())
         if receive_bytes:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        client.settimeout(20)
+        client.settimeout(60)
         client.connect(("127.0.0.1", self.port))
         client.sendall(sent)
         return client
 
     def answered_in_s(self) -> float:
         began = time.monotonic()
-        assert requests.get(f"http://127.0.0.1:{self.port}/livez", timeout=30).status_code == 200
+        assert requests.get(f"http://127.0.0.1:{self.port}/livez", timeout=60).status_code == 200
         return time.monotonic() - began
 
 
 @pytest.fixture(scope="module")
-def port(servers: EmbeddedUrls, module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """One API for all of these."""
-    found = free_port()
-    env = environment(
-        module_database_url, servers.redis_url, tmp_path_factory.mktemp("api"), TOCSIN_PORT=str(found),
-        TOCSIN_API_THREADS=str(THREADS), TOCSIN_REQUEST_TIMEOUT=str(REQUEST_S), TOCSIN_RATE_LIMIT_READS="0",
-        TOCSIN_RATE_LIMIT_WRITES="0",
-    )  # fmt: skip
-    with serving(env, found):
+def serve(
+    servers: EmbeddedUrls, module_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], AbstractContextManager[int]]:
+    """Starts an API that waits so many seconds for a request; its port."""
+
+    @contextmanager
+    def start(request_s: int) -> Iterator[int]:
+        found = free_port()
+        env = environment(
+            module_database_url, servers.redis_url, tmp_path_factory.mktemp("api"), TOCSIN_PORT=str(found),
+            TOCSIN_API_THREADS=str(THREADS), TOCSIN_REQUEST_TIMEOUT=str(request_s), TOCSIN_RATE_LIMIT_READS="0",
+            TOCSIN_RATE_LIMIT_WRITES="0",
+        )  # fmt: skip
+        with serving(env, found):
+            yield found
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def port(serve: Callable[[int], AbstractContextManager[int]]) -> Iterator[int]:
+    """One API for nearly all of these."""
+    with serve(REQUEST_S) as found:
         yield found
 
 
@@ -89,16 +106,16 @@ def test_who_is_slow_holds_no_thread(crowd: Crowd, sent: bytes) -> None:
     for _ in range(6 * THREADS):
         crowd.connect(sent)
     time.sleep(0.2)
-    assert crowd.answered_in_s() < 1
+    assert crowd.answered_in_s() < AT_ONCE_S
 
 
 def test_who_does_not_take_an_answer_holds_no_thread(crowd: Crowd) -> None:
     deaf = [crowd.connect(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 20, 4096) for _ in range(3 * THREADS)]
     time.sleep(1)
-    assert crowd.answered_in_s() < 1
+    assert crowd.answered_in_s() < AT_ONCE_S
     # And nothing of it is lost for one that takes its time.
     deaf[0].sendall(LIVEZ.replace(b"Host", b"Connection: close\r\nHost"))
-    document = requests.get(f"http://127.0.0.1:{crowd.port}/openapi.json", timeout=10).content
+    document = requests.get(f"http://127.0.0.1:{crowd.port}/openapi.json", timeout=60).content
     assert b"".join(iter(lambda: deaf[0].recv(65_536), b"")).count(document) == 20
 
 
@@ -108,8 +125,8 @@ def test_past_the_limit_of_connections_the_oldest_silent_one_goes(crowd: Crowd) 
         resource.setrlimit(resource.RLIMIT_NOFILE, (2_000, limit[1]))
     try:
         silent = [crowd.connect() for _ in range(1_100)]
-        assert crowd.answered_in_s() < 1
-        silent[0].settimeout(5)
+        assert crowd.answered_in_s() < AT_ONCE_S
+        silent[0].settimeout(AT_ONCE_S)
         assert silent[0].recv(1) == b""
         silent[-1].sendall(LIVEZ)
         assert silent[-1].recv(12) == b"HTTP/1.1 200"
@@ -129,23 +146,25 @@ def test_connections_that_were_used_make_room_as_well(crowd: Crowd) -> None:
         for _ in range(1_050):
             used.append(crowd.connect(LIVEZ))
             assert used[-1].recv(12) == b"HTTP/1.1 200"
-        assert crowd.answered_in_s() < 1
+        assert crowd.answered_in_s() < AT_ONCE_S
     finally:
         for client in used:
             client.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 
 
-def test_what_is_not_whole_in_time_is_408(crowd: Crowd) -> None:
-    began = time.monotonic()
-    half, trickling = crowd.connect(LIVEZ[:-2]), crowd.connect(SLOW["half a body"])
-    while time.monotonic() < began + REQUEST_S - 1:
-        trickling.sendall(b" ")
-        time.sleep(0.2)
-    for client in (half, trickling):
-        status, body = whole(client)
-        assert (status, json.loads(body)["code"]) == (408, "REQUEST_TIMEOUT")
-    assert REQUEST_S - 0.5 < time.monotonic() - began < REQUEST_S + 3
+def test_what_is_not_whole_in_time_is_408(serve: Callable[[int], AbstractContextManager[int]]) -> None:
+    with serve(3) as port, ExitStack() as stack:
+        crowd = Crowd(port, stack)
+        began = time.monotonic()
+        half, trickling = crowd.connect(LIVEZ[:-2]), crowd.connect(SLOW["half a body"])
+        while time.monotonic() < began + 2:
+            trickling.sendall(b" ")
+            time.sleep(0.2)
+        for client in (half, trickling):
+            status, body = whole(client)
+            assert (status, json.loads(body)["code"]) == (408, "REQUEST_TIMEOUT")
+        assert 2.5 < time.monotonic() - began < 30
 
 
 #: (what is sent, and in pieces of how many bytes, the statuses of its answers)
@@ -199,8 +218,8 @@ def test_large_bodies_that_never_end_are_held_up_to_a_limit(crowd: Crowd) -> Non
     clients = [crowd.connect(large) for _ in range(8)]
     for client in clients:
         client.sendall(b" " * 16_000_000)
-    assert crowd.answered_in_s() < 1
-    clients[0].settimeout(5)
+    assert crowd.answered_in_s() < AT_ONCE_S
+    clients[0].settimeout(AT_ONCE_S)
     with suppress(ConnectionResetError):
         assert clients[0].recv(1) == b""
     clients[-1].sendall(b" " * 4_000_000 + LIVEZ.replace(b"Host", b"Connection: close\r\nHost"))
@@ -208,7 +227,7 @@ def test_large_bodies_that_never_end_are_held_up_to_a_limit(crowd: Crowd) -> Non
     answer = b"".join(iter(lambda: clients[-1].recv(65_536), b""))
     # Nobody read the body: that costs no time either.
     assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [401, 200]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < AT_ONCE_S
 
 
 def test_no_route_takes_more_than_the_server() -> None:

@@ -45,10 +45,12 @@ def test_a_thread_behind_many_idle_ones_may_end_what_it_does(redis_url: str) -> 
     worker = run_worker(broker, [NOTIFY_QUEUE])
     while not begun.wait(0.2):
         work.send()
+    # What was sent last may still be on its way to a thread.
+    wait_until(lambda: not broker.client.exists(f"tocsin:{NOTIFY_QUEUE}"), 60, "the queue being empty")
     began_s = time.monotonic()
-    stop_worker(broker, worker, 8.0)
+    stop_worker(broker, worker, 30.0)
     assert ended.is_set()
-    assert time.monotonic() - began_s < 7.0
+    assert time.monotonic() - began_s < 25.0
     assert broker.client.keys("tocsin:__acks__*") == broker.client.keys("tocsin:notify*") == []
 
 
@@ -66,16 +68,16 @@ def test_what_is_cut_off_is_handed_back_without_a_word_and_done_by_another(
 
     broker, worker, actor = consuming(redis_url, hang)
     actor.send(7)
-    assert begun.wait(5)
+    assert begun.wait(60)
     began_s = time.monotonic()
     with caplog.at_level(logging.INFO):
         stop_worker(broker, worker, 0.5)
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 20
     assert [record for record in caplog.records if record.levelno > logging.INFO or record.exc_info] == []
     broker, another, _ = consuming(redis_url, work)
     try:
-        assert done.wait(10)
-        wait_until(lambda: broker.client.keys("tocsin:__acks__*") == [], 5, "the message being done")
+        assert done.wait(60)
+        wait_until(lambda: broker.client.keys("tocsin:__acks__*") == [], 60, "the message being done")
     finally:
         stop_worker(broker, another, 2.0)
     assert broker.client.keys("tocsin:notify*") == []

@@ -24,6 +24,7 @@ from common.store import incidents_read, stream
 from notifier.relay import Relay
 from tests import api_cast
 from tests.api_cast import Person, World
+from tests.stack import wait_until
 from tests.statements import counted
 from tests.stream_client import StreamClient
 
@@ -44,6 +45,7 @@ class Line:
     world: World
     now_s: float = 1000.0
     clients: list[StreamClient] = field(default_factory=list)
+    _theirs: dict[StreamClient, socket.socket] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.streams = Streams(1_000, 1_000, lambda _streams: lambda: False, monotonic=lambda: self.now_s)
@@ -69,6 +71,7 @@ class Line:
         assert place is not None
         self.streams.open(theirs, b"", place, last_id)
         self.clients.append(StreamClient(ours, whole=False))
+        self._theirs[self.clients[-1]] = theirs
         return self.clients[-1]
 
     def turn(self, times: int = 1, *, seconds: float = 0.25) -> None:
@@ -80,9 +83,21 @@ class Line:
             self.settle()
 
     def settle(self) -> None:
-        time.sleep(0.02)  # the streams' own thread sends
+        """Until the streams' own thread has sent all that the clients are to get, and they have taken it."""
+        wait_until(self._settled, 60, "everything being sent")
         for client in self.clients:
             client.read()
+
+    def _settled(self) -> bool:
+        for client in self.clients:
+            client.read()
+        lines = self.streams
+        with lines._lock:
+            if lines._arriving or lines._dirty:
+                return False
+            busy = {one.sock: bool(one.buffer or one.ending) for one in lines._streams}
+        socks = [self._theirs[client] for client in self.clients]
+        return not any(busy.get(sock, sock.fileno() != -1) for sock in socks)
 
     def close(self) -> None:
         self.streams.close()
@@ -262,20 +277,19 @@ def test_a_client_that_takes_nothing_holds_little_and_is_let_go(
         line.turn()
     assert not slow.hungry
     line.turn(seconds=streams.STUCK_S + 1)
-    time.sleep(streams._TICK_S + 0.2)
-    assert slow not in line.streams.all()
+    wait_until(lambda: slow not in line.streams.all(), 60, "its end")
 
 
 def test_a_silent_stream_says_every_now_and_then_that_it_is_there(world: World, line: Line) -> None:
     client = line.open(world.org_a)
     line.turn()
-    beats = []
-    for _ in range(3):
+    for beat in (1, 2, 3):
         line.now_s += streams.HEARTBEAT_S + 1
-        time.sleep(streams._TICK_S + 0.2)
+        wait_until(lambda: client.read(0.1) or client.heartbeats, 60, "a beat")
+        time.sleep(streams._TICK_S + 0.2)  # in which no other may come
         client.read()
-        beats.append(client.heartbeats)
-    assert beats == [1, 2, 3]
+        assert client.heartbeats == 1, beat
+        client.heartbeats = 0
     assert len(client.messages) == 2
 
 
@@ -473,7 +487,8 @@ def test_a_stream_ends_when_its_user_is_out(world: World, line: Line, how: str) 
     assert (client.ended, other.ended) == (True, False)
 
 
-def test_all_tokens_of_a_session_share_its_places(world: World) -> None:
+def test_all_tokens_of_a_session_share_its_places(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "ARRIVES_S", 600.0)  # no place is given up before the test is over
     tokens = world.login("bob")
     most = world.services.settings.streams_per_credential
     answers = [world.person(tokens["access_token"]).get("/v1/stream") for _ in range(most + 1)]
@@ -486,7 +501,8 @@ def test_all_tokens_of_a_session_share_its_places(world: World) -> None:
     assert next_.get("/v1/stream").status_code == 200
 
 
-def test_a_key_that_is_full_leaves_room_to_the_next(world: World) -> None:
+def test_a_key_that_is_full_leaves_room_to_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "ARRIVES_S", 600.0)
     made = [world.alice.post("/v1/api-keys", json={"name": name, "role": "viewer"}).get_json() for name in "ab"]
     full, other = (world.person(key["key"]) for key in made)
     most = world.services.settings.streams_per_credential
@@ -525,7 +541,7 @@ def test_nobody_listening_costs_no_statement(world: World, line: Line) -> None:
     line.turn()
     client.close()
     line.clients.clear()
-    time.sleep(streams._TICK_S + 0.2)
+    wait_until(lambda: line.streams.all() == [], 60, "its going being noticed")
     with counted(world.databases.worker) as sent:
         line.turn(8)
     assert sent == []

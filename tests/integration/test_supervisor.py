@@ -25,7 +25,7 @@ import sys, threading
 from common.supervisor import Role, Supervisor
 tell = lambda name, fields: print(name, fields["role"], fields["pid"], flush=True)
 roles = [Role(name, (sys.executable, "-c", "import time; time.sleep(600)"), {}) for name in ("one", "two")]
-Supervisor(roles, embedded=None, on_event=tell, drain_s=5.0).run(threading.Event())
+Supervisor(roles, embedded=None, on_event=tell, drain_s=60.0).run(threading.Event())
 print("stopped", flush=True)
 """
 
@@ -52,7 +52,7 @@ def log() -> Log:
 def supervise(log: Log) -> Iterator[Callable[..., Supervisor]]:
     started: list[Supervisor] = []
 
-    def build(*codes: str, drain_s: float = 5.0) -> Supervisor:
+    def build(*codes: str, drain_s: float = 60.0) -> Supervisor:
         roles = [Role(f"role{number}", (sys.executable, "-c", code), {}) for number, code in enumerate(codes)]
         started.append(Supervisor(roles, embedded=None, on_event=log, drain_s=drain_s))
         return started[-1]
@@ -63,7 +63,7 @@ def supervise(log: Log) -> Iterator[Callable[..., Supervisor]]:
 
 
 def wait_until(
-    condition: Callable[[], object], within_s: float = 10.0, between: Callable[[], object] = lambda: None
+    condition: Callable[[], object], within_s: float = 60.0, between: Callable[[], object] = lambda: None
 ) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
@@ -175,7 +175,7 @@ def start_owner() -> tuple[subprocess.Popen[str], list[int]]:
 def test_a_signal_to_the_supervisor_is_an_orderly_stop(number: signal.Signals) -> None:
     owner, pids = start_owner()
     owner.send_signal(number)
-    output, _ = owner.communicate(timeout=10)
+    output, _ = owner.communicate(timeout=60)
     assert (owner.returncode, output) == (0, "stopped\n")
     assert not any(exists(pid) for pid in pids)
 
@@ -184,7 +184,7 @@ def test_a_signal_to_the_supervisor_is_an_orderly_stop(number: signal.Signals) -
 def test_roles_do_not_outlive_a_supervisor_that_is_killed() -> None:
     owner, pids = start_owner()
     owner.kill()
-    owner.communicate(timeout=10)
+    owner.communicate(timeout=60)
     wait_until(lambda: not any(exists(pid) for pid in pids))
 
 

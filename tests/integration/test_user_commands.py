@@ -23,7 +23,7 @@ def run(database_url: str, tmp_path: Path) -> Any:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         env = {"PATH": "/usr/bin:/bin", "TOCSIN_DATA_DIR": str(tmp_path), "DATABASE_URL": database_url}
         command = [sys.executable, "-m", "common.cli", "user", *arguments]
-        return subprocess.run(command, env=env, cwd=ROOT, text=True, capture_output=True, timeout=60, check=False)
+        return subprocess.run(command, env=env, cwd=ROOT, text=True, capture_output=True, timeout=100, check=False)
 
     return call
 

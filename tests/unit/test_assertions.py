@@ -252,9 +252,9 @@ def test_only_body_assertions_need_the_body() -> None:
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(.*)*x", "(x+x+)+y.{900}z"])
 def test_a_catastrophic_pattern_takes_no_time_on_a_large_body(pattern: str) -> None:
     compiled = compile_assertions([Assertion("body", "matches", pattern)])
-    started = time.perf_counter()
+    started = time.process_time()
     judge_response(compiled, Seen(200, (), b"a" * 100_000 + b"!"))
-    assert time.perf_counter() - started < 0.05
+    assert time.process_time() - started < 0.5
 
 
 @given(st.text(), st.text(), st.one_of(st.none(), st.integers(), st.text(), st.lists(st.text())), st.text())

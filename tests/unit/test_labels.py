@@ -72,17 +72,17 @@ def test_the_index_finds_what_comparing_each_entry_finds(
 
 
 def test_a_pattern_that_explodes_elsewhere_is_linear_here() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert not matches(Matcher("name", Op.RE, "(a+)+$"), {"name": "a" * 5_000 + "!"})
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("pattern", ["a*", "*a", "a*a", "*"])
 def test_a_long_value_costs_as_little_as_a_short_one(pattern: str) -> None:
     index = LabelIndex([("it", [Matcher("name", Op.EQ, pattern)]), ("other", [Matcher("name", Op.EQ, "bbb*")])])
-    started = time.perf_counter()
+    started = time.process_time()
     assert index.find({"name": "a" * 100_000}) == ["it"]
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     # Nor is it kept: thousands of such would fill the memory.
     assert max(map(len, index._patterns["name"]._known)) <= MAX_VALUE
 

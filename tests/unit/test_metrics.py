@@ -260,7 +260,7 @@ def test_what_a_living_process_measures_is_shown_with_its_help(tmp_path: Path) -
     with process:
         assert process.stdout is not None and process.stdout.readline() == "there\n"
         text = generate_latest(telemetry.registry(tmp_path))
-        process.communicate("", timeout=10)
+        process.communicate("", timeout=60)
     assert b"\ntocsin_writer_waiting 7.0\n" in text and b'tocsin_build_info{role="worker"' in text
     assert b"# HELP tocsin_writer_waiting Results that are probed and not committed yet.\n" in text
     checked = promtool("check", "metrics", feed=text)

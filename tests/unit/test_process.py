@@ -190,7 +190,7 @@ def test_a_stop_ends_a_pause_at_once() -> None:
     thread = start_loop("loop", lambda: False, stop, idle_s=60)
     time.sleep(0.05)
     stop.set()
-    thread.join(2)
+    thread.join(30)
     assert not thread.is_alive()
     assert thread.daemon  # it never keeps a process from ending
 
@@ -235,4 +235,4 @@ def test_a_signal_asks_the_role_to_stop_and_its_status_is_the_process_status(num
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(number)
-        assert process.wait(10) == 7
+        assert process.wait(60) == 7

@@ -111,7 +111,7 @@ def test_while_one_feels_the_others_are_told_what_was_known() -> None:
     def ask() -> bool:
         if slow[0]:
             begun.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
         return not slow[0]
 
     pulse = Pulse(ask, monotonic=clock)
@@ -121,10 +121,10 @@ def test_while_one_feels_the_others_are_told_what_was_known() -> None:
     found: list[bool] = []
     asking = threading.Thread(target=lambda: found.append(pulse.beats()))
     asking.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     began = time.monotonic()
     assert [pulse.beats() for _ in range(20)] == [True] * 20
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 30
     go_on.set()
     asking.join()
     assert found == [False]
@@ -139,7 +139,7 @@ def test_who_knows_nothing_waits_for_the_one_who_asks() -> None:
         time.sleep(0.2)
         return True
 
-    pulse = Pulse(ask)
+    pulse = Pulse(ask, monotonic=Clock())
     found: list[bool] = []
     threads = [threading.Thread(target=lambda: found.append(pulse.beats())) for _ in range(8)]
     for thread in threads:

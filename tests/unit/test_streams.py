@@ -15,7 +15,7 @@ from common.process import Step
 
 MOST = 20
 EACH = 18
-_PATIENCE_S = 5.0
+_PATIENCE_S = 60.0
 
 
 class Room:

@@ -158,11 +158,14 @@ def test_a_service_name_that_is_given_is_every_roles(monkeypatch: pytest.MonkeyP
     assert attributes["deployment.environment.name"] == "staging"
 
 
+HANGS_S = CLOSE_S + 28
+
+
 class Stuck(SpanExporter):
     """A collector that never answers."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        time.sleep(30)
+        time.sleep(HANGS_S)
         return SpanExportResult.FAILURE
 
 
@@ -173,11 +176,11 @@ def test_a_collector_that_hangs_holds_up_nobody_and_memory_stays_bounded() -> No
     with capture_logs():
         for number in range(3_000):
             outlet.put(Span(part_of(TRACE, str(number)), "x", 1, 2))
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 20
     assert len(processor._batch_processor._queue) <= 1_000
     began = time.monotonic()
     outlet.close()
-    assert time.monotonic() - began < CLOSE_S + 1.0
+    assert time.monotonic() - began < HANGS_S - 5
 
 
 def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
@@ -186,7 +189,7 @@ def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
     tracing.tell([Span(part_of(TRACE, "x"), "x", 1, 2)])
     began = time.monotonic()
     tracing.close()
-    assert time.monotonic() - began < CLOSE_S + 1.0
+    assert time.monotonic() - began < HANGS_S - 5
 
 
 class Flaky(SpanExporter):
