@@ -7,7 +7,7 @@ import json
 import struct
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from socket import SO_LINGER, SOL_SOCKET
@@ -45,10 +45,14 @@ class Received:
 
 
 class Sink:
-    """`script[path]` holds answers for the next requests; after them `default[path]` (200) answers."""
+    """`script[path]` holds answers for the next requests; after them `default[path]` (200) answers.
+
+    `asked` counts what has arrived, answered or not.
+    """
 
     def __init__(self) -> None:
         self.received: list[Received] = []
+        self.asked: Counter[str] = Counter()
         self.script: dict[str, deque[Answer]] = defaultdict(deque)
         self.default: dict[str, Answer] = defaultdict(Answer)
         self._loop = asyncio.new_event_loop()
@@ -62,7 +66,7 @@ class Sink:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        self._call(self._cancel_all())
+        self.hang_up()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(60)
         self._loop.close()
@@ -75,6 +79,10 @@ class Sink:
     def close(self) -> None:
         """Refuse connections, from the return on."""
         self._call(self._close())
+
+    def hang_up(self) -> None:
+        """Close every connection without an answer."""
+        self._call(self._hang_up())
 
     def url(self, path: str = "/hook") -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -99,16 +107,17 @@ class Sink:
     async def _close(self) -> None:
         self._server.close()
 
-    async def _cancel_all(self) -> None:
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+    async def _hang_up(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.sleep(0)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._answer(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the other side has hung up, or we do
         finally:
             writer.close()
 
@@ -119,6 +128,7 @@ class Sink:
         body = await reader.readexactly(
             int(next((v for k, v in headers.items() if k.lower() == "content-length"), "0"))
         )
+        self.asked[path] += 1
         answer = self.script[path].popleft() if self.script[path] else self.default[path]
         accepted = 200 <= answer.status < 300 and not answer.reset
         if not answer.wait_s:

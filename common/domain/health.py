@@ -96,7 +96,7 @@ class Policy:
 class Vote:
     """One location's opinion of one monitor.
 
-    `last_slot_ms` is the newest slot that counted, 0 for none, and `observed_ms` when that one's probe began.
+    `last_slot_ms` is the newest slot that counted, 0 for none; `observed_ms` when the newest probe behind it began.
     """
 
     health: Health = Health.PENDING
@@ -126,24 +126,24 @@ class Counted:
 
 
 def counts(vote: Vote, result: Counted) -> bool:
-    """Whether a result may move the vote: newer than all before it, never by hand, only scheduled if released.
-
-    Newer by its slot and by what it saw: a check that was late may have begun after that of the next slot.
-    """
+    """Whether a result may move the vote: newer than all before it, never by hand, only scheduled if released."""
     if result.kind is Kind.MANUAL or (result.kind is Kind.CONFIRM and vote.health is Health.RELEASED):
         return False
-    return result.slot_ms > vote.last_slot_ms and result.observed_ms >= vote.observed_ms
+    return result.slot_ms > vote.last_slot_ms
 
 
 def advance(vote: Vote, result: Counted, policy: Policy) -> Vote:
     """The vote after one result. A result that does not count leaves it as it is.
 
-    `unknown` ends a confirmation and nothing else: a location that cannot see goes stale, as if it were silent.
+    `unknown` ends a confirmation and nothing else: a location that cannot see goes stale, as if it were silent. And a
+    slot is done with nothing else when the vote knows something newer: a late check may have begun after the next one.
     """
     if not counts(vote, result):
         return vote
     if result.verdict is Verdict.UNKNOWN:
         return replace(vote, confirm_at_ms=None)
+    if result.observed_ms < vote.observed_ms:
+        return replace(vote, last_slot_ms=result.slot_ms)
     counted = _count(vote, result)
     health = _next_health(counted, policy)
     pending_failure = result.verdict is not Verdict.UP and _is_worse(result.verdict, health)

@@ -142,6 +142,12 @@ class Fleet:
         """How often it has said that it is ready."""
         return self.log(name).read_text(errors="replace").count('_started"')
 
+    def is_ready_again(self, name: str, before: int | None, starts: int) -> bool:
+        """Whether another process than `before` runs, and has said so: the API, which says nothing, only runs."""
+        if self.pid(name) in {before, None}:
+            return False
+        return name.startswith("api") or self.starts(name) > starts
+
     def has_loaded(self, name: str, library: Path) -> bool:
         """Whether the process runs with this library."""
         try:

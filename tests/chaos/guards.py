@@ -89,13 +89,15 @@ MUTANTS = (
     ),
     Mutant(
         "only a newer slot moves a vote",
-        (Cut("common/domain/health.py", "result.slot_ms > vote.last_slot_ms and ", ""),),
+        (Cut("common/domain/health.py", "return result.slot_ms > vote.last_slot_ms", "return True"),),
         ("tests/unit/test_health.py",), fault="queue-stale",
         simulation=Simulated("crowded"),
     ),
     Mutant(
         "what was seen before does not overrule what was seen since",
-        (Cut("common/domain/health.py", " and result.observed_ms >= vote.observed_ms"),),
+        (Cut("common/domain/health.py",
+             "    if result.observed_ms < vote.observed_ms:\n"
+             "        return replace(vote, last_slot_ms=result.slot_ms)\n"),),
         ("tests/unit/test_health.py",),
         simulation=Simulated("grouped"),
     ),

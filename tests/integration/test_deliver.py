@@ -333,7 +333,7 @@ def test_a_receiver_that_hangs_holds_up_only_itself(world: World, sink: Sink) ->
     with posting(world, max_sends=20) as post:
         # Whoever waited for one that hangs would go on when that is given up.
         assert post.until(lambda: len(sink.accepted("/quick")) == 40, SEND_DEADLINE_S - 2)
-        sink._call(sink._cancel_all())  # and now it hangs up
+        sink.hang_up()  # and now it hangs up
         post.settle()
 
 

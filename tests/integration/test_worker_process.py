@@ -164,8 +164,7 @@ def test_what_a_killed_worker_held_is_made_up_by_another(seed: Seed, roles: Role
     victim = roles.worker()
     now = seed.now_ms()
     queue.push([scheduled(no, now) for no in numbers])
-    wait_until(lambda: any(map(queue.held, Lane)), 60)
-    time.sleep(0.3)  # its probes are under way
+    wait_until(lambda: target.asked["/hang"] == 20, 60)
     victim.kill()
     assert seed.count("results") == 0
     target.default["/hang"] = Answer()
@@ -188,10 +187,9 @@ def test_a_target_that_hung_up_while_we_stood_still_is_not_called_down(
     worker = roles.worker()
     slot = seed.now_ms()
     queue.push([scheduled(no, slot) for no in numbers])
-    wait_until(lambda: any(map(queue.held, Lane)), 60)
-    time.sleep(0.3)  # its probes are under way
+    wait_until(lambda: target.asked["/impatient"] == 5, 60)
     worker.freeze()
-    asyncio.run_coroutine_threadsafe(target._cancel_all(), target._loop).result(60)  # it hangs up, and not before
+    target.hang_up()  # and not before
     time.sleep(3.0)
     worker.thaw()
     wait_until(lambda: seed.count("results") == 5, 60)
@@ -237,8 +235,7 @@ def test_a_slow_check_is_waited_for_when_the_worker_is_asked_to_stop(
     number = seed.monitor(target.url("/patient"), interval_s=60, timeout_s=30.0)
     worker = roles.worker()
     queue.push([scheduled(number, seed.now_ms())], Lane.SLOW)
-    wait_until(lambda: queue.held(Lane.SLOW) == 1, 60)
-    time.sleep(0.3)  # its probe is under way
+    wait_until(lambda: target.asked["/patient"] == 1, 60)
     assert worker.terminate(60) == 0
     assert [(no, verdict) for no, _, verdict, _ in seed.results()] == [(number, UP)]
     assert (queue.held(Lane.SLOW), queue.waiting(Lane.SLOW)) == (0, [])

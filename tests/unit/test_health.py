@@ -178,18 +178,19 @@ def test_only_newer_results_that_may_vote_count(kind: Kind, slots: int, health: 
     assert (advance(vote, item, Policy(2, 1)) == vote) is not counted
 
 
-#: (how long before or after the last one that counted a probe began, in milliseconds; whether it counts)
-BEGINNINGS = [(-1, False), (0, True), (1, True)]
-
-
-@pytest.mark.parametrize(("later_ms", "counted"), BEGINNINGS)
-def test_what_was_seen_before_does_not_overrule_what_was_seen_since(later_ms: int, counted: bool) -> None:
+def test_what_was_seen_before_does_not_overrule_what_was_seen_since() -> None:
     late = advance(Vote(Health.UP, NOW_MS), result(1, DOWN, began_ms=NOW_MS + 45_000), Policy(1, 1))
     assert (late.health, late.observed_ms) == (Health.DOWN, NOW_MS + 45_000)
-    after = advance(late, result(2, UP, began_ms=late.observed_ms + later_ms), Policy(1, 1))
-    assert (after.health, after.last_slot_ms == NOW_MS + 2 * INTERVAL_MS) == (
-        (Health.UP, True) if counted else (Health.DOWN, False)
-    )
+
+    before = advance(late, result(2, UP, began_ms=late.observed_ms - 1), Policy(1, 1))
+    assert before == replace(late, last_slot_ms=NOW_MS + 2 * INTERVAL_MS)  # nor may that slot vote again
+    for began_ms in (late.observed_ms, late.observed_ms + 1):
+        assert advance(late, result(2, UP, began_ms=began_ms), Policy(1, 1)).health is Health.UP
+
+
+def test_a_location_that_cannot_see_does_not_keep_fresh_what_it_saw_since() -> None:
+    late = advance(Vote(Health.UP, NOW_MS), result(1, DOWN, began_ms=NOW_MS + 45_000), Policy(1, 1))
+    assert advance(late, result(2, UNKNOWN, began_ms=NOW_MS), Policy(1, 1)).last_slot_ms == late.last_slot_ms
 
 
 def test_counters_stop_at_the_largest_threshold_there_can_be() -> None:

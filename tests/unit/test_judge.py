@@ -69,10 +69,11 @@ def test_folding_stops_at_a_change_so_that_a_short_outage_in_a_long_backlog_is_s
 def test_a_late_check_that_saw_the_newer_moment_is_not_overruled_by_the_next_slot() -> None:
     late, before = judged(1, D, late_ms=40_000), judged(2, U)
     outcome = fold(KEY, stored(), [late, before])
-    assert (slots(outcome.counted), slots(outcome.stored)) == ([1], [2])
     assert outcome.update is not None
-    again = fold(KEY, stored(outcome.update.vote), [before, judged(3, U)])
-    assert (slots(again.counted), slots(again.stored)) == ([3], [2])
+    assert (outcome.update.vote.down, outcome.update.vote.up) == (1, 0)
+    assert outcome.update.vote.last_slot_ms == NOW_MS + 60_000
+    after = fold(KEY, stored(outcome.update.vote), [before, judged(3, U)])
+    assert (slots(after.counted), slots(after.stored)) == ([3], [2])
 
 
 #: (result, vote, config floor): what is stored and moves nothing.

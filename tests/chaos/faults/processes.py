@@ -91,15 +91,17 @@ def rolling_restart(site: Site) -> None:
     """SIGTERM to one process after the other, as an upgrade does."""
     fleet, came_back = site.world.fleet, 0
     for name in PROCESSES:
-        before = fleet.pid(name)
+        before, starts = fleet.pid(name), fleet.starts(name)
         if before is None or site.over.is_set():
             continue
         with site.during("restart", name):
             fleet.terminate(name)
             end = time.monotonic() + _BACK_WITHIN_S
-            while fleet.pid(name) in {before, None} and time.monotonic() < end and not site.over.is_set():
+            while not (back := fleet.is_ready_again(name, before, starts)):
+                if time.monotonic() > end or site.over.is_set():
+                    break
                 site.sleep(0.1)
-        came_back += fleet.pid(name) not in {before, None}
+        came_back += back
         site.sleep(0.5)
     if not came_back:
         raise InVain("nobody came back")

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.chaos.faults.site import Impossible, InVain, Site
 
 _SOURCES = Path(__file__).parent
-_BACK_WITHIN_S = 12.0
+_BACK_WITHIN_S = 30.0
 
 
 def shim(folder: Path, name: str) -> Path:
@@ -36,13 +36,7 @@ def restart_with(site: Site, process: str, library: Path, **variables: str) -> N
     fleet.terminate(process)
     end = time.monotonic() + _BACK_WITHIN_S
     while time.monotonic() < end and not site.over.is_set():
-        is_back = fleet.pid(process) not in (None, before)
-        # The API does not say when it is ready.
-        if (
-            is_back
-            and (fleet.starts(process) > starts or process.startswith("api"))
-            and fleet.has_loaded(process, library)
-        ):
+        if fleet.is_ready_again(process, before, starts) and fleet.has_loaded(process, library):
             return
         site.sleep(0.1)
     raise InVain(f"{process} did not come back with {library.name}")
