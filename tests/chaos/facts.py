@@ -90,8 +90,9 @@ class Facts:
     windows: list[Window] = field(default_factory=list)
 
     def incidents_of(self, monitor: str) -> list[Row]:
-        """The incidents of a monitor, the oldest first."""
-        return sorted((i for i in self.tables["incidents"] if i["monitor"] == monitor), key=lambda i: i["opened_at"])
+        """The incidents of a monitor, the oldest first: of those of one moment the ids are in their order."""
+        own = (incident for incident in self.tables["incidents"] if incident["monitor"] == monitor)
+        return sorted(own, key=lambda incident: (incident["opened_at"], incident["id"]))
 
     def disturbed(self, begin: float, end: float, matters: Matters) -> list[Span]:
         """The disturbances that matter and touch a span."""

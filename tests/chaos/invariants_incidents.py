@@ -32,7 +32,7 @@ _TICK_S = 0.25
 def outages_are_told(facts: Facts) -> Finding:
     """I2."""
     finding = Finding()
-    failures = _failures(facts)
+    failures = _slots(facts, "down")
     for monitor, spec in facts.monitors.items():
         incidents = facts.incidents_of(monitor)
         outages = facts.outages[monitor]
@@ -53,11 +53,11 @@ def outages_are_told(facts: Facts) -> Finding:
     return finding
 
 
-def _failures(facts: Facts) -> dict[int, list[float]]:
-    """When each monitor's checks that failed were due, in order."""
+def _slots(facts: Facts, verdict: str) -> dict[int, list[float]]:
+    """When each monitor's checks of this verdict were due."""
     slots: dict[int, list[float]] = defaultdict(list)
     for result in facts.tables["results"]:
-        if result["verdict"] == "down":
+        if result["verdict"] == verdict:
             slots[result["monitor_no"]].append(result["slot_ms"] / 1000)
     return slots
 
@@ -147,7 +147,7 @@ def _resolved(facts: Facts, spec: MonitorSpec, incident: Row, outages: list[Span
 def no_false_alarm(facts: Facts) -> Finding:
     """I3."""
     finding = Finding()
-    failures, again = _failures(facts), _seen_by_another(facts)
+    failures, ups, again = _slots(facts, "down"), _slots(facts, "up"), _seen_by_another(facts)
     for monitor, spec in facts.monitors.items():
         for incident in facts.incidents_of(monitor):
             finding.applicable += 1
@@ -155,7 +155,7 @@ def no_false_alarm(facts: Facts) -> Finding:
             if not _was_down(looked_down(facts, monitor), incident["opened_at"], blur_s):
                 finding.break_(f"{spec.path}: an incident was opened at {_at(facts, incident['opened_at'])} for "
                                f"{incident['reason']}, and it was up")  # fmt: skip
-            elif said := _too_early(facts, spec, incident, failures[spec.no] + again[spec.no]):
+            elif said := _too_early(facts, spec, incident, failures[spec.no] + again[spec.no], ups[spec.no]):
                 finding.break_(said)
     specs = {spec.no: spec for spec in facts.run.monitors}
     for result in facts.tables["results"]:
@@ -176,16 +176,19 @@ def no_false_alarm(facts: Facts) -> Finding:
     return finding
 
 
-def _too_early(facts: Facts, spec: MonitorSpec, incident: Row, failures: list[float]) -> str:
+def _too_early(facts: Facts, spec: MonitorSpec, incident: Row, failures: list[float], ups: list[float]) -> str:
     """What is wrong with an incident's beginning, "" for nothing: a blip shorter than the threshold is none.
 
     All results that count for it are in its transaction or before it, so not even a crash of the database hides one.
+    Of two outages of which nobody saw what was between them, the failures are in a row.
     """
     opened_at = incident["opened_at"]
     began = max(
         (o.begin for o in facts.outages[incident["monitor"]] if o.begin <= opened_at + _TICK_S), default=opened_at
     )
-    seen = sum(began - spec.interval_s - _DEADLINE_S <= slot <= opened_at + _TICK_S for slot in failures)
+    well = max((slot for slot in ups if slot <= opened_at), default=opened_at)
+    since = min(well, began - spec.interval_s - _DEADLINE_S)
+    seen = sum(since <= slot <= opened_at + _TICK_S for slot in failures)
     if seen >= spec.failure_threshold:
         return ""
     return (f"{spec.path}: an incident was opened at {_at(facts, opened_at)} after {seen} failures, and it takes "

@@ -13,6 +13,7 @@ from tests.chaos.finding import Finding
 #: everything once, it may grow by so much (share, and megabytes or descriptors on top).
 _SETTLED_S, _JUDGED_S = 30.0, 60.0
 _GROWTH, _GROWTH_MB, _GROWTH_FDS = 1.10, 4.0, 60
+_LOOKS = 3
 #: Once, at its first rollup of five minutes in which every monitor went down and up.
 _ROLLUP_MB = 12.0
 
@@ -122,10 +123,11 @@ def _flat(process: str, samples: list[Sample], began: float, finding: Finding) -
         return False
     early = [s for s in samples if s.at - max(samples[0].at, began) <= _SETTLED_S]
     rss_mb, fds = max(s.rss_mb for s in early), max(s.fds for s in early)
-    last = samples[-1]
+    # What a fault brings along goes again; what leaks is there at each look.
+    last_mb, last_fds = (min(values) for values in zip(*((s.rss_mb, s.fds) for s in samples[-_LOOKS:]), strict=True))
     once_mb = _ROLLUP_MB if process.startswith("scheduler") else 0.0
-    if last.rss_mb > rss_mb * _GROWTH + _GROWTH_MB + once_mb:
-        finding.break_(f"{process} grew from {rss_mb:.0f} to {last.rss_mb:.0f} MB")
-    if last.fds > fds * _GROWTH + _GROWTH_FDS:
-        finding.break_(f"{process} grew from {fds} to {last.fds} open files")
+    if last_mb > rss_mb * _GROWTH + _GROWTH_MB + once_mb:
+        finding.break_(f"{process} grew from {rss_mb:.0f} to {last_mb:.0f} MB")
+    if last_fds > fds * _GROWTH + _GROWTH_FDS:
+        finding.break_(f"{process} grew from {fds} to {last_fds} open files")
     return True

@@ -190,6 +190,7 @@ class World:
             jwt_key=SecretStr(generate_key()),
             log_format="json",
             rate_limit_writes=0,
+            flap_turns=0,  # each outage is told: sweeps that waited for PostgreSQL may turn a heartbeat often at once
             rate_limit_alerts=0,
         )
         migrate_and_bootstrap(settings)

@@ -432,6 +432,11 @@ LEGAL: list[tuple[str, Break]] = [
     ("an incident that goes on over a short recovery", lambda s: [
         s.events.extend([Truth(T0 + 40, "shop", up=True), Truth(T0 + 40.6, "shop", up=False)])]),
     ("a blip that was overtaken", lambda s: blink(s, failures=2)),
+    ("two blips of which nobody saw what was between them", lambda s: [
+        s.events.extend([Truth(T0 + 62, "steady", up=False), Truth(T0 + 62.9, "steady", up=True)]),
+        s.result(STEADY, T0 + 62).update(verdict="down", reason="status_mismatch"),
+        s.disturb(T0 + 63, seconds=16, name="redis-pause", target="redis"), s.miss(STEADY, T0 + 63, T0 + 80),
+        blink(s, failures=1), announce(s, 81, 82)]),
     ("a check that came late beside a fault", lambda s: [
         s.disturb(T0 + 22, target="worker-1"), s.result(SHOP, T0 + 24).update(verdict="down")]),
     ("messages late beside a fault", lambda s: [
@@ -523,6 +528,12 @@ def test_memory_may_grow_by_a_tenth_and_a_little_and_once_by_a_rollup(
     finding = story.report().findings["I11"]
     assert bool(finding.violations) is seen
     assert "1 processes" in finding.explained[0]
+
+
+def test_files_that_are_open_for_a_moment_do_not_leak() -> None:
+    story = Story()
+    story.events += [Sample(T0 + n, "worker-1", 5, 100.0, 400 if n == 95 else 40) for n in range(0, 100, 5)]
+    assert not story.report().findings["I11"].violations
 
 
 def test_what_comes_after_the_last_look_is_not_in_the_tables_and_not_asked_for() -> None:
