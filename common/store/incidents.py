@@ -84,7 +84,7 @@ UPDATE incidents i
               %(titles)s::text[], %(causes)s::jsonb[], %(ats)s::timestamptz[], %(expiries)s::timestamptz[])
        AS u(id, status, severity, priority, title, cause, at, ack_expires_at)
   JOIN held USING (id)
- WHERE i.id = u.id AND i.status <> 'resolved'
+ WHERE i.id = u.id
 RETURNING i.id::text
 """
 
