@@ -121,7 +121,9 @@ def _flat(process: str, samples: list[Sample], began: float, finding: Finding) -
     samples.sort(key=lambda sample: sample.at)
     if samples[-1].at - samples[0].at < _JUDGED_S:
         return False
-    early = [s for s in samples if s.at - max(samples[0].at, began) <= _SETTLED_S]
+    # Half its life, should a fault have held up its start.
+    settled = max(max(samples[0].at, began) + _SETTLED_S, (samples[0].at + samples[-1].at) / 2)
+    early = [s for s in samples if s.at <= settled]
     rss_mb, fds = max(s.rss_mb for s in early), max(s.fds for s in early)
     # What a fault brings along goes again; what leaks is there at each look.
     last_mb, last_fds = (min(values) for values in zip(*((s.rss_mb, s.fds) for s in samples[-_LOOKS:]), strict=True))

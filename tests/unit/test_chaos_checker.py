@@ -530,6 +530,12 @@ def test_memory_may_grow_by_a_tenth_and_a_little_and_once_by_a_rollup(
     assert "1 processes" in finding.explained[0]
 
 
+def test_who_was_frozen_while_it_started_has_not_grown() -> None:
+    story = Story()
+    story.events += [Sample(T0 + n, "scheduler-1", 5, 20.0 if n < 35 else 98.0, 10) for n in range(0, 75, 5)]
+    assert not story.report().findings["I11"].violations
+
+
 def test_files_that_are_open_for_a_moment_do_not_leak() -> None:
     story = Story()
     story.events += [Sample(T0 + n, "worker-1", 5, 100.0, 400 if n == 95 else 40) for n in range(0, 100, 5)]
