@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 
-from tests.chaos.events import Fault, History, Probed, Truth
+from tests.chaos.events import History, Probed, Truth
+from tests.chaos.reasons import MACHINE
+from tests.chaos.stillness import ENDPOINTS
 from tests.chaos.timeline import Script, host_of
 from tests.dns_server import DnsServer, Zone
 
@@ -129,9 +131,7 @@ class Endpoints:
             await asyncio.sleep(0.1)
             lag_s = time.monotonic() - before - 0.1
             if lag_s > _LAG_S:
-                detail = f"the endpoints stood still for {lag_s:.2f} s"
-                self._history.add(Fault(time.time() - lag_s, "harness-lag", begins=True, target="endpoints"))
-                self._history.add(Fault(time.time(), "harness-lag", begins=False, target="endpoints", detail=detail))
+                self._history.stood_still(MACHINE, ENDPOINTS, time.time() - lag_s, lag_s)
 
 
 async def _main(history: Path) -> None:

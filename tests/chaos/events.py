@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -299,6 +300,12 @@ class History:
         with self._lock:
             self._file.write(line + "\n")
             self._file.flush()
+
+    def stood_still(self, name: str, target: str, at: float, seconds: float) -> None:
+        """Write down that somebody stood still from `at` until now."""
+        detail = f"{target} stood still for {seconds:.2f} s"
+        self.add(Fault(at, name, begins=True, target=target))
+        self.add(Fault(time.time(), name, begins=False, target=target, detail=detail))
 
     def close(self) -> None:
         """Close the file."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 import redis
 
-from tests.chaos.events import Fault, History
+from tests.chaos.events import History
 from tests.chaos.reasons import MACHINE, SERVER
 
 _LOOK_EVERY_S = 0.1
@@ -35,7 +35,9 @@ def watch_ourselves(history: History, target: str, stop: threading.Event, cpu: i
     while not stop.is_set():
         before, at = time.monotonic(), time.time()
         time.sleep(_LOOK_EVERY_S)
-        _note(history, MACHINE, target, at, time.monotonic() - before - _LOOK_EVERY_S, _STILL_S)
+        still_s = time.monotonic() - before - _LOOK_EVERY_S
+        if still_s > _STILL_S:
+            history.stood_still(MACHINE, target, at, still_s)
 
 
 def watch_server(history: History, target: str, stop: threading.Event, ask: Callable[[], None]) -> None:
@@ -44,14 +46,9 @@ def watch_server(history: History, target: str, stop: threading.Event, ask: Call
         before, at = time.monotonic(), time.time()
         with suppress(psycopg.Error, redis.RedisError):
             ask()
-            _note(history, SERVER, target, at, time.monotonic() - before, _SILENT_S)
-
-
-def _note(history: History, name: str, target: str, at: float, seconds: float, least_s: float) -> None:
-    if seconds > least_s:
-        detail = f"{target} stood still for {seconds:.2f} s"
-        history.add(Fault(at, name, begins=True, target=target))
-        history.add(Fault(time.time(), name, begins=False, target=target, detail=detail))
+            silent_s = time.monotonic() - before
+            if silent_s > _SILENT_S:
+                history.stood_still(SERVER, target, at, silent_s)
 
 
 class _Postgres:
