@@ -57,7 +57,7 @@ class Fold:
 def fold(key: VoteKey, stored: StoredVote | None, judged: Iterable[Judged]) -> Fold:
     """Fold results into a vote; without a stored vote (monitor or location removed) they are only kept."""
     outcome = Fold()
-    vote = stored.vote if stored else Vote()
+    vote, last_verdict = stored.vote if stored else Vote(), None
     for item in sorted(judged, key=lambda j: j.result.check.scheduled_at_ms):
         if outcome.changed:
             outcome.later.append(item)
@@ -68,12 +68,13 @@ def fold(key: VoteKey, stored: StoredVote | None, judged: Iterable[Judged]) -> F
             continue
         before, vote = vote, advance(vote, counted, item.config.policy)
         outcome.counted.append(item)
+        if counted.observed_ms >= vote.observed_ms:
+            last_verdict = counted.verdict
         if vote.not_up and not before.not_up:
             outcome.first_failure = item
         outcome.changed = before.health is not vote.health
     if stored is not None and outcome.counted:
-        last = outcome.counted[-1]
-        outcome.update = VoteUpdate(key, stored.version, vote, last.result.slow, last.result.observation.verdict)
+        outcome.update = VoteUpdate(key, stored.version, vote, outcome.counted[-1].result.slow, last_verdict)
         outcome.decides = outcome.changed or _disagrees(vote, stored.state)
     return outcome
 

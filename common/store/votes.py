@@ -35,13 +35,16 @@ class StoredVote:
 
 @dataclass(frozen=True, slots=True)
 class VoteUpdate:
-    """A judged vote on its way back; it wins only if the row still has `version`."""
+    """A judged vote on its way back; it wins only if the row still has `version`.
+
+    `last_verdict` None: nothing that is newer than what it knows has been seen.
+    """
 
     key: VoteKey
     version: int
     vote: Vote
     slow: bool
-    last_verdict: Verdict
+    last_verdict: Verdict | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ WITH judged AS (
 UPDATE votes v
    SET version = v.version + 1, last_slot = u.last_slot, health = u.health, not_up = u.not_up, down = u.down,
        up = u.up, not_down = u.not_down, confirm_at = u.confirm_at, reason = u.reason, latency_ms = u.latency_ms,
-       observed_at = u.observed_at, slow = u.slow, last_verdict = u.last_verdict
+       observed_at = u.observed_at, slow = u.slow, last_verdict = coalesce(u.last_verdict, v.last_verdict)
   FROM judged u JOIN locked USING (monitor_no, location)
  WHERE v.monitor_no = u.monitor_no AND v.location = u.location AND v.version = u.version
 RETURNING v.monitor_no, v.location
@@ -200,7 +203,7 @@ def commit(connection: Connection, updates: Sequence[VoteUpdate]) -> set[VoteKey
             "latencies": reals(u.vote.latency_ms for u in updates),
             "observeds": integers(u.vote.observed_ms for u in updates),
             "slows": integers(int(u.slow) for u in updates),
-            "verdicts": integers(int(u.last_verdict) for u in updates),
+            "verdicts": integers(None if u.last_verdict is None else int(u.last_verdict) for u in updates),
         },
     )
     return {(row[0], row[1]) for row in rows}

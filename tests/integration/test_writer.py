@@ -214,6 +214,7 @@ def test_slots_that_arrive_out_of_order_are_stored_and_do_not_vote(bench: Bench)
 
 def test_what_was_seen_before_does_not_end_an_outage_that_was_seen_since(bench: Bench) -> None:
     number = bench.monitor(failure_threshold=1)
+    seen = []
     for item in (
         bench.judged(number, 1, D, late_ms=40_000),  # its slot was late: what it saw is newer …
         bench.judged(number, 2, U),  # … than what the next slot's check saw, which was committed after it
@@ -222,6 +223,8 @@ def test_what_was_seen_before_does_not_end_an_outage_that_was_seen_since(bench: 
     ):
         bench.submit([item])
         bench.drain()
+        seen += bench.seed.run("SELECT last_verdict FROM votes WHERE monitor_no = %s", number)[0]
+    assert seen == [D, D, D, U]
     assert bench.slots(number) == [1, 2, 3, 4]
     assert bench.events() == ["opened", "resolved"]
     assert bench.vote(number)[:2] == (Health.UP, 4)

@@ -71,7 +71,10 @@ def test_a_late_check_that_saw_the_newer_moment_is_not_overruled_by_the_next_slo
     outcome = fold(KEY, stored(), [late, before])
     assert outcome.update is not None
     assert (outcome.update.vote.down, outcome.update.vote.up) == (1, 0)
-    assert outcome.update.vote.last_slot_ms == NOW_MS + 60_000
+    assert (outcome.update.vote.last_slot_ms, outcome.update.last_verdict) == (NOW_MS + 60_000, D)
+    alone = fold(KEY, stored(replace(outcome.update.vote, last_slot_ms=NOW_MS + 30_000)), [before])
+    assert alone.update is not None
+    assert (alone.update.vote, alone.update.last_verdict) == (outcome.update.vote, None)
     after = fold(KEY, stored(outcome.update.vote), [before, judged(3, U)])
     assert (slots(after.counted), slots(after.stored)) == ([3], [2])
 
